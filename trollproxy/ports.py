@@ -1,0 +1,155 @@
+"""What the core needs from outside, as protocols. `app.py` alone picks who fulfils them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from trollproxy.records import (
+    Batch,
+    Charge,
+    ClientKey,
+    ClientKeyMaterial,
+    Credit,
+    Endpoint,
+    FriendKey,
+    Timeouts,
+    User,
+)
+
+
+class Store(Protocol):
+    """Users, keys and the books. Every call ends within 5 s or raises StoreUnavailable; every write is idempotent."""
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date."""
+
+    async def close(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Return if the store can take a write now, raise StoreUnavailable if not."""
+
+    # Callers
+    async def find_client_key(self, key_id: str) -> ClientKey | None: ...
+
+    async def find_friend_key(self, key_id: str) -> FriendKey | None: ...
+
+    async def adopt_client_key(self, material: ClientKeyMaterial) -> ClientKey | None:
+        """Find a key stored in the seeds' plain form (`user_keys.key`, then `usersNew.apiKey`), replace the plain text
+        by id and hash, and return it. None if there is no such key."""
+
+    async def adopt_friend_key(self, material: ClientKeyMaterial) -> FriendKey | None:
+        """The same for `friend_keys.key`."""
+
+    async def read_users(self, usernames: Sequence[str]) -> list[User]: ...
+
+    async def read_client_keys(self, key_ids: Sequence[str]) -> list[ClientKey]: ...
+
+    async def read_friend_keys(self, key_ids: Sequence[str]) -> list[FriendKey]: ...
+
+    async def read_friend_spend(self, key_id: str, day: str) -> dict[str, int]:
+        """Nano-dollars spent by a friend key on a UTC day, by model."""
+
+    # Administration
+    async def add_user(self, user: User) -> None:
+        """Raise InvalidRequest(code="already_exists") if the name is taken."""
+
+    async def add_client_key(self, key: ClientKey) -> None: ...
+
+    async def add_friend_key(self, key: FriendKey) -> None: ...
+
+    async def replace_client_key(self, old_key_id: str, key: ClientKey) -> None:
+        """Rotation: the old key stops working in the same step in which the new one starts."""
+
+    async def set_client_key_active(self, key_id: str, *, active: bool) -> bool:
+        """Return whether there is such a key."""
+
+    async def set_friend_key_active(self, key_id: str, *, active: bool) -> bool: ...
+
+    async def list_users(self, *, after: str = "", limit: int = 100) -> list[User]: ...
+
+    async def list_client_keys(self, username: str) -> list[ClientKey]: ...
+
+    async def list_friend_keys(self, owner: str) -> list[FriendKey]: ...
+
+    # Money
+    async def apply_credit(self, credit: Credit) -> bool:
+        """Move a wallet's balance and write the ledger entry. False: this entry id was applied before."""
+
+    async def write_batch(self, batch: Batch) -> None:
+        """Put charges on the books. Safe to repeat with the same or overlapping charges, in any grouping."""
+
+    async def read_charge(self, request_id: str) -> Charge | None: ...
+
+    async def list_charges(self, username: str, *, limit: int = 100) -> list[Charge]:
+        """Newest first."""
+
+    async def sum_ledger(self, username: str, wallet: str) -> int:
+        """What the wallet's balance must be, from its entries alone."""
+
+
+class UsageSink(Protocol):
+    """Where a finished exchange's charge goes. Recording is synchronous and never fails once it was admitted."""
+
+    def admit(self) -> None:
+        """Raise Overloaded while the books cannot take another paid request."""
+
+    def record(self, charge: Charge) -> None: ...
+
+    def next_seq(self) -> int: ...
+
+
+class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to a provider, ready to be written. Headers are complete but for Host and Content-Length."""
+
+    endpoint: Endpoint
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    timeouts: Timeouts
+
+
+class UpstreamReply(Protocol):
+    """A provider's answer whose head has arrived. Either read to the end or close: both free the connection."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case; repeated fields joined by ", "
+
+    async def read(self) -> bytes:
+        """The next piece of the body as it arrived, b"" at the end; UpstreamBroken if it was cut short."""
+
+    async def read_all(self, limit: int) -> bytes:
+        """The rest of the body; UpstreamBroken if it is longer than `limit` bytes."""
+
+    def close(self) -> None:
+        """Give up: drop the connection unless the body was read to its end. May be called any number of times."""
+
+
+class Upstream(Protocol):
+    """Sends calls to providers. Failures are UpstreamUnavailable, UpstreamTimeout or UpstreamBroken."""
+
+    async def send(self, call: UpstreamCall) -> UpstreamReply: ...
+
+
+class ClientStream(Protocol):
+    """The client's side of an exchange. Nothing can be taken back after `start`."""
+
+    @property
+    def is_started(self) -> bool: ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client hung up."""
+
+    def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        """Answer in one piece."""
+
+    def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        """Begin a streamed answer."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough; ClientGone if it hung up."""
+
+    def end(self) -> None:
+        """End a streamed answer properly; without it the client sees a truncated one."""

@@ -1,0 +1,199 @@
+"""What is stored, as frozen structs. Amounts are integers of nano-dollars (`_nusd`); times are Unix seconds (`_at_s`).
+
+These are the words that the stores, the money code and the control plane share. They hold no behaviour beyond what
+follows from their own fields, and know nothing of how they are kept.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from trollproxy.chat import Usage
+
+NUSD_PER_USD = 1_000_000_000
+
+Wallet = Literal["legacy", "new"]  # legacy: credits, then refCredits. new: creditsNew
+Tier = Literal["dev", "pro"]
+Role = Literal["user", "admin"]
+FormatName = Literal["openai_chat", "anthropic"]
+EndedBy = Literal[
+    "completed",
+    "client_disconnected",
+    "provider_error_before_token",
+    "provider_error_mid_stream",
+    "timeout_before_token",
+    "timeout_mid_stream",
+    "empty_reply",
+]
+CreditKind = Literal["purchase", "refund", "promotional"]
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """An account: who pays. `is_migrated` is False where amounts of an imported account are not yet nano-dollars."""
+
+    username: str
+    role: Role = "user"
+    is_active: bool = True
+    is_migrated: bool = True
+    password_hash: str | None = None
+    credits_nusd: int = 0
+    ref_credits_nusd: int = 0
+    credits_new_nusd: int = 0
+    credits_expire_at_s: float | None = None
+    tokens_used: int = 0
+    created_at_s: float = 0.0
+
+
+class ClientKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that a client presents. `key_id` is public and is how it is found; the secret is kept as a keyed hash."""
+
+    key_id: str
+    key_hash: bytes
+    username: str
+    name: str = ""
+    tier: Tier = "dev"
+    is_active: bool = True
+    expires_at_s: float | None = None
+    last_used_at_s: float | None = None
+    created_at_s: float = 0.0
+
+
+class ModelLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a friend may do with one model. `daily_limit_nusd` None: as much as the owner's wallet bears."""
+
+    enabled: bool = True
+    daily_limit_nusd: int | None = None
+
+
+class FriendKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key lent to a friend: spends its owner's wallet within per-model limits. Unlisted models are closed."""
+
+    key_id: str
+    key_hash: bytes
+    owner: str
+    name: str = ""
+    is_active: bool = True
+    model_limits: dict[str, ModelLimit] = {}
+    total_spent_nusd: int = 0
+    last_used_at_s: float | None = None
+    created_at_s: float = 0.0
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """Nano-dollars per million tokens by usage bucket, and the multiplier in millionths (1.05 is 1_050_000).
+
+    `version` names this exact content, so a bill can always be recomputed from what it says.
+    """
+
+    version: str
+    per_mtok_nusd: dict[str, int]  # keyed by the bucket names of chat.Usage
+    multiplier_micro: int = 1_000_000
+
+
+class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret of a provider that we may spend. `key_id` is what logs and metrics call it."""
+
+    key_id: str
+    secret: str
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Deadlines towards a provider. First byte is long because reasoning models think before they speak."""
+
+    connect_s: float = 10.0
+    first_byte_s: float = 300.0
+    idle_s: float = 120.0
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a provider speaks one format. `tls` decides the scheme; `path` is complete."""
+
+    host: str
+    port: int
+    tls: bool
+    path: str
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """An upstream service: where it is, which formats it speaks, with which keys and deadlines."""
+
+    name: str
+    endpoints: dict[FormatName, Endpoint]
+    keys: tuple[UpstreamKey, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    timeouts: Timeouts = Timeouts()
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that clients ask for, what stands behind it and what it costs. `model_id` ending in `*` is a prefix."""
+
+    model_id: str
+    provider: str
+    price: Price
+    upstream_price: Price | None = None  # what the provider charges us; None: unknown, cost is not recorded
+    upstream_model: str | None = None  # None: the provider knows it by the same name
+    wallet: Wallet | None = None  # None: the listener decides
+    max_output_tokens: int | None = None
+    size: Literal["SMALL", "BIG"] | None = None
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """One exchange on the books: exactly one for every request that reached a provider, also at cost 0.
+
+    `seq` grows within one writer; with the writer's id it makes every write idempotent. `username` is empty for the
+    environment's key, which nobody is billed for.
+    """
+
+    request_id: str
+    seq: int
+    username: str
+    key_id: str
+    friend_key_id: str | None = None
+    wallet: Wallet
+    format: FormatName
+    model: str
+    upstream_model: str
+    provider: str
+    upstream_key_id: str
+    stream: bool
+    status: int
+    code: str = "ok"
+    ended_by: EndedBy
+    usage: Usage
+    is_estimated: bool = False
+    price_version: str
+    multiplier_micro: int
+    cost_nusd: int
+    upstream_cost_nusd: int | None = None
+    day: str  # UTC date of admission; friend-key limits count against it even when the charge lands after midnight
+    started_at_s: float
+    first_token_ms: float | None = None
+    duration_ms: float
+
+
+class Credit(msgspec.Struct, frozen=True, kw_only=True):
+    """Money put into a wallet (or taken out, when negative). `entry_id` makes applying it twice a no-op."""
+
+    entry_id: str
+    username: str
+    wallet: Wallet
+    kind: CreditKind
+    amount_nusd: int
+    note: str = ""
+    created_at_s: float
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one flush of the writer carries to the store. Charges are in order of `seq`."""
+
+    writer: str
+    charges: tuple[Charge, ...]
+    last_used: dict[str, float] = {}  # key_id -> when it was last used
+
+
+class ClientKeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
+    """A presented key in the two shapes a store can know it by: ours (id and hash), or the seeds' plain text."""
+
+    key_id: str
+    key_hash: bytes
+    plain: str
