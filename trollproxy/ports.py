@@ -36,7 +36,8 @@ class Store(Protocol):
 
     async def adopt_client_key(self, material: ClientKeyMaterial) -> ClientKey | None:
         """Find a key stored in the seeds' plain form (`user_keys.key`, then `usersNew.apiKey`), replace the plain text
-        by id and hash, and return it. None if there is no such key."""
+        by id and hash, and return it. None if there is no such key.
+        """
 
     async def adopt_friend_key(self, material: ClientKeyMaterial) -> FriendKey | None:
         """The same for `friend_keys.key`."""

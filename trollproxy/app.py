@@ -1,0 +1,246 @@
+"""The composition root: picks what is concrete, starts it in order, drains it in reverse.
+
+Everything else receives the parts it needs; nothing else names a store, an upstream client or a clock.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+
+from trollproxy.config import Settings, build_catalog
+from trollproxy.control.accounts import AccountOffice
+from trollproxy.errors import GatewayError
+from trollproxy.gateway.attempt import Attempts
+from trollproxy.gateway.billing import Billing, HoldPolicy
+from trollproxy.gateway.callers import CallerPolicy, Callers
+from trollproxy.gateway.exchange import Clock
+from trollproxy.gateway.gate import Gate
+from trollproxy.gateway.gauges import register_gauges
+from trollproxy.gateway.observer import Observer
+from trollproxy.gateway.pipeline import Pipeline
+from trollproxy.gateway.snapshot import Live, Snapshot
+from trollproxy.money.accounts import Accounts
+from trollproxy.money.writer import Writer
+from trollproxy.ports import Store
+from trollproxy.records import Wallet
+from trollproxy.store.data_dir import DataDir
+from trollproxy.store.mongo import MongoStore
+from trollproxy.store.sqlite import SqliteStore
+from trollproxy.telemetry.metrics import Metrics
+from trollproxy.upstream.client import Client
+from trollproxy.web.connection import ConnectionLimits
+from trollproxy.web.demo import DemoProvider
+from trollproxy.web.llm import BodyLimits, LlmRoutes, ModelRoutes
+from trollproxy.web.ops import AdminRoutes, HealthRoutes
+from trollproxy.web.peers import TrustedNetworks
+from trollproxy.web.server import Listening, build_table, dispatcher, require_c_parser
+
+log = logging.getLogger(__name__)
+
+CLOCK = Clock(wall=time.time, monotonic=time.monotonic)
+FINAL_FLUSH_S = 10.0  # two tries of the store's deadline; systemd's own patience at a stop is 90 s
+
+
+def new_request_id() -> str:
+    return "req_" + os.urandom(12).hex()
+
+
+def open_data_dir(settings: Settings) -> DataDir:
+    return DataDir(settings.data_dir, random_bytes=os.urandom)
+
+
+def build_store(settings: Settings, data_dir: DataDir) -> Store:
+    if settings.mongodb_uri is not None:
+        return MongoStore(str(settings.mongodb_uri))
+    return SqliteStore(data_dir.database)
+
+
+def build_pepper(settings: Settings, data_dir: DataDir) -> bytes:
+    return settings.pepper.encode() if settings.pepper is not None else data_dir.pepper()
+
+
+def build_office(store: Store, pepper: bytes) -> AccountOffice:
+    return AccountOffice(store, pepper=pepper, random_bytes=os.urandom, wall=time.time)
+
+
+class Gateway:
+    """A gateway from its start to its end."""
+
+    def __init__(self, settings: Settings, *, read_settings: Callable[[], Settings]) -> None:
+        """`read_settings` reads the configuration anew for a reload; it raises GatewayError where it is bad."""
+        require_c_parser()
+        self._settings = settings
+        self._read_settings = read_settings
+        self.data_dir = open_data_dir(settings)
+        self.data_dir.lock()
+        self.store = build_store(settings, self.data_dir)
+        self.pepper = build_pepper(settings, self.data_dir)
+        self.metrics = Metrics()
+        self.accounts = Accounts()
+        self.gate = Gate(clock=CLOCK, new_request_id=new_request_id, max_in_flight=settings.limits.max_in_flight)
+        self.writer = Writer(
+            self.store,
+            self.accounts,
+            writer_id=self.data_dir.writer_id(),
+            first_seq=time.time_ns(),  # above every number of an earlier run without having to remember them
+            interval_s=float(settings.billing.flush_interval_s) if settings.billing.batching else 0.0,
+            jitter=random.random,
+        )
+        self.callers = Callers(self.store, self.writer, self.accounts, _caller_policy(settings, self.pepper))
+        self.live = Live(Snapshot((), {}))
+        self.upstream = Client()
+        self._demo = DemoProvider()
+        self._demo_endpoint: tuple[str, int] | None = None
+        self._listening: list[Listening] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ports: list[int] = []
+
+    @property
+    def wallets(self) -> tuple[Wallet, ...]:
+        return tuple(dict.fromkeys(listener.wallet for listener in self._settings.listeners))
+
+    def office(self) -> AccountOffice:
+        return build_office(self.store, self.pepper)
+
+    async def open(self) -> None:
+        """Open the store and know the models; nothing listens yet."""
+        await self.store.open()
+        if self._settings.demo:
+            self._demo_endpoint = ("127.0.0.1", await self._demo.start())
+        self._show(self._settings)
+        register_gauges(
+            self.metrics,
+            gate=self.gate,
+            writer=self.writer,
+            accounts=self.accounts,
+            callers=self.callers,
+            live=self.live,
+        )
+        self.metrics.gauge(
+            "upstream_connections",
+            "Connections to providers by state.",
+            self._upstream_connections,
+            labels=("origin", "state"),
+        )
+
+    async def listen(self) -> None:
+        """Begin to serve on every listener."""
+        self._tasks = [asyncio.create_task(self.writer.run()), asyncio.create_task(self._refresh_for_ever())]
+        pipeline = Pipeline(
+            gate=self.gate,
+            callers=self.callers,
+            live=self.live,
+            billing=Billing(self.writer, _hold_policy(self._settings)),
+            attempts=Attempts(self.upstream),
+            observer=Observer(self.metrics),
+        )
+        for listener in self._settings.listeners:
+            listening = self._build_listening(pipeline, listener.wallet)
+            self.ports.append(await listening.open(self._settings.host, listener.port))
+            self._listening.append(listening)
+
+    async def reload(self) -> None:
+        """Take the configuration's models, prices and upstreams as they are now, and read the callers anew."""
+        self._show(self._read_settings())
+        await self.callers.refresh(CLOCK.monotonic())
+        log.info("reloaded")
+
+    async def wait_for_failure(self) -> None:
+        """Return when a part that must never end has ended."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            log.critical("a background task ended", exc_info=task.exception())
+
+    async def drain(self) -> None:
+        """Take nothing new, finish what runs within the bound, put everything on the books, close."""
+        self.gate.is_draining = True
+        for listening in self._listening:
+            listening.stop_accepting()
+        if not await self.gate.wait_until_empty(float(self._settings.drain_timeout_s)):
+            log.warning("cutting requests that outlast the drain", extra={"fields": {"requests": self.gate.in_flight}})
+        for listening in self._listening:
+            await listening.close(deadline_s=1.0)
+        await self.writer.close(FINAL_FLUSH_S)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close what is open, in reverse."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.upstream.close()
+        await self._demo.close()
+        await self.store.close()
+        self.data_dir.unlock()
+
+    def _show(self, settings: Settings) -> None:
+        """Swap the snapshot for one of these settings."""
+        catalog = build_catalog(settings, demo_endpoint=self._demo_endpoint)
+        self.live.snapshot = Snapshot(catalog.models, catalog.providers, previous=self.live.snapshot)
+        self.metrics.set_models(model.model_id for model in catalog.models)
+
+    async def _refresh_for_ever(self) -> None:
+        """Bring the callers in memory up to date every reload interval; a store that is down is tried again then."""
+        while True:
+            await asyncio.sleep(float(self._settings.reload_interval_s))
+            try:
+                await self.callers.refresh(CLOCK.monotonic())
+            except GatewayError as error:
+                log.warning("callers were not refreshed", extra={"fields": {"reason": error.code}})
+
+    def _build_listening(self, pipeline: Pipeline, wallet: Wallet) -> Listening:
+        trusted = TrustedNetworks(self._settings.trusted_networks)
+        limits = self._settings.limits
+        body_limits = BodyLimits(max_bytes=int(limits.max_body_bytes), timeout_s=float(limits.body_timeout_s))
+        table = build_table(
+            LlmRoutes(pipeline=pipeline, gate=self.gate, wallet=wallet, body_limits=body_limits, trusted=trusted),
+            ModelRoutes(live=self.live, callers=self.callers, gate=self.gate),
+            HealthRoutes(store=self.store, writer=self.writer, gate=self.gate),
+            AdminRoutes(
+                callers=self.callers,
+                gate=self.gate,
+                live=self.live,
+                metrics=self.metrics,
+                trusted=trusted,
+                reload=self.reload,
+            ),
+        )
+        return Listening(dispatcher(table), _connection_limits(self._settings), trusted)
+
+    def _upstream_connections(self) -> dict[tuple[str, ...], float]:
+        return {
+            (f"{origin.host}:{origin.port}", state): getattr(stats, state)
+            for origin, stats in self.upstream.stats().items()
+            for state in ("open", "idle", "waiting")
+        }
+
+
+def _caller_policy(settings: Settings, pepper: bytes) -> CallerPolicy:
+    limits = settings.limits
+    return CallerPolicy(
+        pepper=pepper,
+        environment_key=settings.proxy_api_key,
+        dev_rpm=limits.dev_rpm,
+        pro_rpm=limits.pro_rpm,
+        failed_per_minute=limits.failed_auth_per_minute_per_ip,
+    )
+
+
+def _hold_policy(settings: Settings) -> HoldPolicy:
+    return HoldPolicy(
+        bytes_per_token=settings.billing.bytes_per_token,
+        default_max_output_tokens=settings.billing.default_max_output_tokens,
+    )
+
+
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    limits = settings.limits
+    return ConnectionLimits(
+        header_timeout_s=float(limits.header_timeout_s),
+        keep_alive_s=float(limits.keep_alive_s),
+        max_connections=limits.max_connections,
+        max_connections_per_ip=limits.max_connections_per_ip,
+    )

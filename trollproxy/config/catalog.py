@@ -1,0 +1,150 @@
+"""The configuration as records: which models there are, what they cost, and which providers serve them.
+
+Pure: the same settings give the same catalog. Prices are exact, and a price's version is derived from its content, so
+equal content has an equal version on every machine and after every restart.
+Must not know: how a provider is authenticated (wire formats build those headers), nor how models are looked up.
+"""
+
+import hashlib
+import re
+
+import msgspec
+
+from trollproxy.chat import BUCKETS
+from trollproxy.config.settings import (
+    DEMO,
+    ModelSettings,
+    Pricing,
+    Settings,
+    TimeoutSettings,
+    UpstreamSettings,
+    WireType,
+)
+from trollproxy.config.units import BaseUrl, ModelId, Multiplier, Secret, Usd
+from trollproxy.records import (
+    Endpoint,
+    FormatName,
+    Model,
+    Price,
+    Provider,
+    Timeouts,
+    UpstreamKey,
+)
+
+_ONE = Multiplier(1_000_000)
+_FORMATS: dict[WireType, FormatName] = {"openai": "openai_chat", "anthropic": "anthropic"}
+_PATHS: dict[WireType, str] = {"openai": "/chat/completions", "anthropic": "/messages"}
+_VERSION = "/v1"
+_HAS_VERSION = re.compile(r".*/(?:v\d+(?:(?:alpha|beta)\d*)?|openai)")  # such a path is where the API itself begins
+_DEMO_MODEL = ModelSettings(
+    id=ModelId(DEMO),
+    upstream=DEMO,
+    pricing=Pricing(
+        input_nusd=Usd.parse("1.0"),
+        output_nusd=Usd.parse("4.0"),
+        cache_write_nusd=Usd.parse("1.25"),
+        cache_hit_nusd=Usd.parse("0.1"),
+    ),
+)
+_DEMO_KEY = UpstreamKey(key_id="demo-1", secret=Secret("demo"))  # the demo accepts any; a provider without is not tried
+
+
+class Catalog(msgspec.Struct, frozen=True, kw_only=True):
+    """Every model's `provider` is in `providers`. Models are in the file's order."""
+
+    models: tuple[Model, ...]
+    providers: dict[str, Provider]
+
+
+def build_catalog(settings: Settings, *, demo_endpoint: tuple[str, int] | None) -> Catalog:
+    """`demo_endpoint` is where the demo listens; without it, the models that it would serve are left out."""
+    providers = {name: _build_provider(name, upstream) for name, upstream in settings.upstreams.items()}
+    if settings.demo and demo_endpoint is not None:
+        providers[DEMO] = _build_demo(*demo_endpoint)
+    named = [(settings.upstream_of(model), model) for model in _list_models(settings)]
+    models = tuple(_build_model(model, name) for name, model in named if name != DEMO or DEMO in providers)
+    assert all(model.provider in providers for model in models), "rules lets no model name an unknown upstream"
+    return Catalog(models=models, providers=providers)
+
+
+def build_price(pricing: Pricing, multiplier: Multiplier = _ONE) -> Price:
+    per_mtok_nusd = _price_buckets(pricing)
+    assert tuple(per_mtok_nusd) == BUCKETS
+    content = msgspec.json.encode([per_mtok_nusd, int(multiplier)], order="sorted")
+    version = hashlib.sha256(content).hexdigest()[:12]
+    return Price(version=version, per_mtok_nusd=per_mtok_nusd, multiplier_micro=int(multiplier))
+
+
+def build_endpoint(url: BaseUrl, wire: WireType, path: str | None = None) -> Endpoint:
+    host, port, tls, prefix = url.parts()
+    if path is None:
+        version = "" if _HAS_VERSION.fullmatch(prefix) else _VERSION
+        path = prefix + version + _PATHS[wire]
+    return Endpoint(host=host, port=port, tls=tls, path=path)
+
+
+def _list_models(settings: Settings) -> tuple[ModelSettings, ...]:
+    # A file that prices its own `demo` means that one.
+    if not settings.demo or any(model.id == DEMO for model in settings.models):
+        return settings.models
+    return (*settings.models, _DEMO_MODEL)
+
+
+def _build_model(model: ModelSettings, provider: str | None) -> Model:
+    assert provider is not None
+    upstream_price = None if model.upstream_pricing is None else build_price(model.upstream_pricing)
+    return Model(
+        model_id=str(model.id),
+        provider=provider,
+        price=build_price(model.pricing, model.billing_multiplier_micro),
+        upstream_price=upstream_price,
+        upstream_model=model.upstream_model,
+        wallet=model.wallet,
+        max_output_tokens=model.max_output_tokens,
+        size=model.size,
+    )
+
+
+def _price_buckets(pricing: Pricing) -> dict[str, int]:
+    write = _first(pricing.cache_write_nusd, pricing.input_nusd)
+    return {
+        "uncached": int(pricing.input_nusd),
+        "write_5m": write,
+        "write_1h": _first(pricing.cache_write_1h_nusd, write),
+        "write_30m": _first(pricing.cache_write_30m_nusd, write),
+        "write_12h": _first(pricing.cache_write_12h_nusd, write),
+        "read": _first(pricing.cache_hit_nusd, pricing.input_nusd),
+        "out_text": int(pricing.output_nusd),
+        "out_reasoning": _first(pricing.reasoning_nusd, pricing.output_nusd),
+        "tool_requests": int(pricing.tool_request_nusd) * 1_000_000,  # priced singly, counted per million
+    }
+
+
+def _first(price: int | None, otherwise: int) -> int:
+    return int(otherwise if price is None else price)
+
+
+def _build_provider(name: str, upstream: UpstreamSettings) -> Provider:
+    paths: dict[WireType, str | None] = {"openai": upstream.paths.openai, "anthropic": upstream.paths.anthropic}
+    return Provider(
+        name=name,
+        endpoints={_FORMATS[wire]: build_endpoint(upstream.base_url, wire, paths[wire]) for wire in upstream.spoken},
+        keys=tuple(UpstreamKey(key_id=key_id, secret=secret) for key_id, secret in upstream.named_keys(name)),
+        headers=tuple(upstream.headers.items()),
+        timeouts=_build_timeouts(upstream.timeouts),
+    )
+
+
+def _build_timeouts(timeouts: TimeoutSettings) -> Timeouts:
+    return Timeouts(
+        connect_s=float(timeouts.connect_s),
+        first_byte_s=float(timeouts.first_byte_s),
+        idle_s=float(timeouts.idle_s),
+    )
+
+
+def _build_demo(host: str, port: int) -> Provider:
+    endpoints = {
+        name: Endpoint(host=host, port=port, tls=False, path=_VERSION + _PATHS[wire]) for wire, name in _FORMATS.items()
+    }
+    return Provider(name=DEMO, endpoints=endpoints, keys=(_DEMO_KEY,))

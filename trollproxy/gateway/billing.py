@@ -1,0 +1,127 @@
+"""The money side of an exchange: hold before, settle after. Synchronous from end to end.
+
+`settle` may be called any number of times and acts once. An exchange that never reached a provider leaves no charge;
+one that did leaves exactly one, by the charge policy.
+"""
+
+import msgspec
+
+from trollproxy.gateway.exchange import Exchange
+from trollproxy.money.holds import FriendSpend, Hold, check_friend, hold
+from trollproxy.money.settle import Counted, Settlement, settle
+from trollproxy.policy.limits import utc_day
+from trollproxy.policy.pricing import cost_nusd, estimate_tokens, hold_nusd
+from trollproxy.policy.routing import upstream_name
+from trollproxy.ports import UsageSink
+from trollproxy.records import Charge, FriendKey
+
+
+class HoldPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How a hold is reckoned. Fewer bytes a token hold more; 3 covers code and most languages from above."""
+
+    bytes_per_token: int = 3
+    default_max_output_tokens: int = 4096
+
+
+class Billing:
+    """Holds and settles exchanges against the accounts in memory; charges go to the sink."""
+
+    def __init__(self, sink: UsageSink, policy: HoldPolicy) -> None:
+        self._sink = sink
+        self._policy = policy
+
+    def hold(self, exchange: Exchange) -> None:
+        """Hold what the exchange may cost, or refuse it. Friend limits and the wallet are looked at in one go."""
+        caller = exchange.caller
+        assert caller is not None
+        if exchange.request.operation != "generate":
+            return
+        self._sink.admit()
+        amount = self._amount(exchange)
+        if caller.account is None:
+            exchange.hold = Hold(None, exchange.wallet, amount)
+            return
+        if caller.friend is not None and caller.spend is not None:
+            self._check_friend(exchange, caller.friend, caller.spend, amount)
+        exchange.hold = hold(caller.account, exchange.wallet, amount, now_s=exchange.started_at_s)
+        if caller.spend is not None:
+            exchange.hold.bind(caller.spend, _model_id(exchange))
+
+    def settle(self, exchange: Exchange) -> None:
+        """End the hold, and if a provider was reached, charge by how the exchange ended."""
+        if exchange.is_settled:
+            return
+        exchange.is_settled = True
+        if exchange.hold is None:
+            return
+        if not exchange.reached_upstream:
+            exchange.hold.release()
+            return
+        charge = self._charge(exchange)
+        exchange.cost_nusd, exchange.charged = charge.cost_nusd, charge.usage
+        exchange.hold.settle(charge.cost_nusd)
+        self._sink.record(charge)
+
+    def _amount(self, exchange: Exchange) -> int:
+        assert exchange.ask is not None
+        assert exchange.model is not None
+        limit = exchange.ask.max_output_tokens
+        if limit is None:
+            limit = exchange.model.max_output_tokens or self._policy.default_max_output_tokens
+        return hold_nusd(
+            exchange.model.price,
+            input_tokens=estimate_tokens(exchange.input_bytes, self._policy.bytes_per_token),
+            output_tokens=limit * exchange.ask.choices,
+        )
+
+    def _check_friend(self, exchange: Exchange, key: FriendKey, spend: FriendSpend, amount: int) -> None:
+        spend.roll(utc_day(exchange.started_at_s))
+        model_id = _model_id(exchange)
+        check_friend(spend, model_id, key.model_limits.get(model_id), amount)
+
+    def _charge(self, exchange: Exchange) -> Charge:
+        assert exchange.caller is not None
+        assert exchange.ask is not None
+        assert exchange.model is not None
+        settlement = _settlement(exchange)
+        caller, model, price = exchange.caller, exchange.model, exchange.model.price
+        ended_s = exchange.clock.monotonic()
+        paid = model.upstream_price
+        return Charge(
+            request_id=exchange.request_id,
+            seq=self._sink.next_seq(),
+            username=caller.account.user.username if caller.account is not None else "",
+            key_id=caller.key_id,
+            friend_key_id=caller.friend.key_id if caller.friend is not None else None,
+            wallet=exchange.wallet,
+            format=exchange.request.format.name,
+            model=model.model_id,
+            upstream_model=upstream_name(model, exchange.ask.model),
+            provider=model.provider,
+            upstream_key_id=exchange.upstream_key.key_id if exchange.upstream_key is not None else "",
+            stream=exchange.ask.stream,
+            status=exchange.status,
+            code=exchange.code,
+            ended_by=exchange.ended_by(),
+            usage=settlement.usage,
+            is_estimated=settlement.is_estimated,
+            price_version=price.version,
+            multiplier_micro=price.multiplier_micro,
+            cost_nusd=cost_nusd(settlement.usage, price),
+            upstream_cost_nusd=cost_nusd(settlement.usage, paid) if paid is not None else None,
+            day=utc_day(exchange.started_at_s),
+            started_at_s=exchange.started_at_s,
+            first_token_ms=exchange.first_token_ms(),
+            duration_ms=(ended_s - exchange.started_s) * 1000,
+        )
+
+
+def _model_id(exchange: Exchange) -> str:
+    """The model's name in the price list; limits of friend keys are set by it."""
+    assert exchange.model is not None
+    return exchange.model.model_id
+
+
+def _settlement(exchange: Exchange) -> Settlement:
+    counted = Counted(exchange.input_bytes, exchange.output_bytes)
+    return settle(exchange.ended_by(), exchange.usage, counted)

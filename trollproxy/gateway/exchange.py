@@ -1,0 +1,115 @@
+"""Everything that is known of one request, from its arrival to its bill.
+
+Metrics, the log line and the charge are all made from this one object when the exchange ends. It decides nothing but
+how it ended, which follows from its own facts.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from trollproxy.chat import Ask, Usage
+from trollproxy.errors import ClientGone, GatewayError, UpstreamTimeout
+from trollproxy.gateway.callers import Caller
+from trollproxy.money.holds import Hold
+from trollproxy.policy.limits import Verdict
+from trollproxy.records import EndedBy, Model, UpstreamKey, Wallet
+from trollproxy.wire.format import Format, Operation
+
+
+class Clock(msgspec.Struct, frozen=True):
+    """The two times there are: of day, for people and days; monotonic, for durations and deadlines."""
+
+    wall: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as the web edge hands it over. Header names are looked up without regard to case."""
+
+    format: Format
+    operation: Operation
+    headers: Mapping[str, str]
+    query: str
+    credential: str | None
+    peer: str
+    wallet: Wallet
+    read_body: Callable[[], Awaitable[bytes]]
+
+
+class Exchange:
+    """The facts of one request."""
+
+    __slots__ = (
+        "ask",
+        "caller",
+        "charged",
+        "clock",
+        "cost_nusd",
+        "error",
+        "first_token_s",
+        "hold",
+        "input_bytes",
+        "is_empty",
+        "is_settled",
+        "model",
+        "output_bytes",
+        "reached_upstream",
+        "request",
+        "request_id",
+        "started_at_s",
+        "started_s",
+        "upstream_key",
+        "usage",
+        "verdict",
+    )
+
+    def __init__(self, request: ClientRequest, request_id: str, clock: Clock) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.clock = clock
+        self.started_at_s = clock.wall()
+        self.started_s = clock.monotonic()
+        self.caller: Caller | None = None
+        self.verdict: Verdict | None = None
+        self.ask: Ask | None = None
+        self.model: Model | None = None
+        self.hold: Hold | None = None
+        self.upstream_key: UpstreamKey | None = None
+        self.reached_upstream = False
+        self.input_bytes = 0
+        self.output_bytes = 0
+        self.usage: Usage | None = None
+        self.is_empty = False
+        self.first_token_s: float | None = None
+        self.error: GatewayError | None = None
+        self.is_settled = False
+        self.charged: Usage | None = None
+        self.cost_nusd = 0
+
+    @property
+    def code(self) -> str:
+        return self.error.code if self.error is not None else "ok"
+
+    @property
+    def status(self) -> int:
+        return self.error.status if self.error is not None else 200
+
+    @property
+    def wallet(self) -> Wallet:
+        """The model's wallet if it names one, else the listener's."""
+        return (self.model.wallet if self.model is not None else None) or self.request.wallet
+
+    def first_token_ms(self) -> float | None:
+        return None if self.first_token_s is None else (self.first_token_s - self.started_s) * 1000
+
+    def ended_by(self) -> EndedBy:
+        """The row of the charge policy."""
+        if self.error is None:
+            return "empty_reply" if self.is_empty else "completed"
+        if isinstance(self.error, ClientGone):
+            return "client_disconnected"
+        relayed = self.output_bytes > 0
+        if isinstance(self.error, UpstreamTimeout):
+            return "timeout_mid_stream" if relayed else "timeout_before_token"
+        return "provider_error_mid_stream" if relayed else "provider_error_before_token"

@@ -1,0 +1,54 @@
+"""What an ended exchange leaves in metrics and log: one count, one line, both made from the exchange alone."""
+
+import logging
+
+from trollproxy.gateway.exchange import Exchange
+from trollproxy.policy.pricing import usd
+from trollproxy.telemetry.metrics import Metrics
+
+log = logging.getLogger("trollproxy.access")
+
+
+class Observer:
+    """Watches exchanges end."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def ended(self, exchange: Exchange) -> None:
+        duration_s = exchange.clock.monotonic() - exchange.started_s
+        first_ms = exchange.first_token_ms()
+        self._metrics.exchange_done(
+            code=exchange.code,
+            model=exchange.model.model_id if exchange.model is not None else "",
+            format=exchange.request.format.name,
+            status=exchange.status,
+            stream=exchange.ask is not None and exchange.ask.stream,
+            usage=exchange.charged,
+            cost_nusd=exchange.cost_nusd,
+            duration_s=duration_s,
+            first_token_s=first_ms / 1000 if first_ms is not None else None,
+        )
+        if log.isEnabledFor(logging.INFO):
+            log.info("exchange", extra={"fields": _fields(exchange, duration_s)})
+
+
+def _fields(exchange: Exchange, duration_s: float) -> dict[str, object]:
+    caller, model, usage = exchange.caller, exchange.model, exchange.charged
+    return {
+        "request_id": exchange.request_id,
+        "peer": exchange.request.peer,
+        "user": caller.account.user.username if caller is not None and caller.account is not None else None,
+        "key": caller.key_id if caller is not None else None,
+        "format": exchange.request.format.name,
+        "model": model.model_id if model is not None else None,
+        "provider": model.provider if model is not None else None,
+        "upstream_key": exchange.upstream_key.key_id if exchange.upstream_key is not None else None,
+        "status": exchange.status,
+        "code": exchange.code,
+        "input_tokens": usage.input_tokens if usage is not None else None,
+        "output_tokens": usage.output_tokens if usage is not None else None,
+        "cost": usd(exchange.cost_nusd),
+        "duration_ms": round(duration_s * 1000, 1),
+        "retries": exchange.request.headers.get("x-stainless-retry-count"),
+    }

@@ -1,0 +1,32 @@
+"""Telling the client no, in its own dialect, with the headers that its SDK acts on."""
+
+from trollproxy.errors import GatewayError, InsufficientCredits
+from trollproxy.ports import ClientStream
+from trollproxy.wire.format import Format, Headers
+
+_UNAUTHORIZED = 401
+
+
+def refuse(client: ClientStream, error: GatewayError, *, wire: Format, request_id: str, headers: Headers) -> None:
+    """Answer with the error; inside a stream that has begun, end it with an error event."""
+    if client.is_gone:
+        return
+    if client.is_started:
+        client.write(wire.write_error_event(error, request_id))
+        client.end()
+        return
+    status, body = wire.write_error(error, request_id)
+    client.send(status, [("content-type", "application/json"), *headers, *error_headers(error)], body)
+
+
+def error_headers(error: GatewayError) -> Headers:
+    headers: Headers = []
+    if error.retry_after_s is not None:
+        # Rounded up: who comes back at the second named finds room.
+        headers.append(("retry-after", str(-int(-error.retry_after_s // 1))))
+    if error.status == _UNAUTHORIZED:
+        headers.append(("www-authenticate", 'Bearer realm="trollproxy"'))
+    if isinstance(error, InsufficientCredits):
+        # The official SDKs retry on their own; an empty wallet does not fill by asking again.
+        headers.append(("x-should-retry", "false"))
+    return headers

@@ -1,0 +1,1 @@
+"""Holds before, settlement after, and the writer that puts charges on the books."""

@@ -1,0 +1,44 @@
+"""What tokens cost, to the nano-dollar.
+
+Everything is integers: prices are nano-dollars per million tokens, multipliers are millionths, and the one rounding
+(half up) happens at the end. The same usage at the same price version always gives the same bill.
+"""
+
+from trollproxy.chat import BUCKETS, Usage
+from trollproxy.records import NUSD_PER_USD, Price
+
+_MTOK = 1_000_000
+_MULTIPLIER_ONE = 1_000_000
+_SCALE = _MTOK * _MULTIPLIER_ONE
+
+
+def cost_nusd(usage: Usage, price: Price) -> int:
+    """The bill: every bucket at its price, times the multiplier, rounded half up once."""
+    per_mtok = price.per_mtok_nusd
+    scaled: int = sum(getattr(usage, bucket) * per_mtok[bucket] for bucket in BUCKETS)
+    return (scaled * price.multiplier_micro + _SCALE // 2) // _SCALE
+
+
+def hold_nusd(price: Price, *, input_tokens: int, output_tokens: int) -> int:
+    """The most that a request of this size is expected to cost.
+
+    Input is reckoned at the dearest input price, since whether it will be written to a cache is only known afterwards;
+    output at the dearer of text and reasoning.
+    """
+    per_mtok = price.per_mtok_nusd
+    dearest_input = max(per_mtok[bucket] for bucket in ("uncached", "write_5m", "write_1h", "write_30m", "write_12h"))
+    dearest_output = max(per_mtok["out_text"], per_mtok["out_reasoning"])
+    scaled = input_tokens * dearest_input + output_tokens * dearest_output
+    return -(-scaled * price.multiplier_micro // _SCALE)
+
+
+def estimate_tokens(size_bytes: int, bytes_per_token: int) -> int:
+    """Tokens in a text of this size, rounded up."""
+    return -(-size_bytes // bytes_per_token)
+
+
+def usd(amount_nusd: int) -> str:
+    """Dollars for people: as many decimals as the amount has, at least two."""
+    whole, fraction = divmod(abs(amount_nusd), NUSD_PER_USD)
+    digits = f"{fraction:09d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if amount_nusd < 0 else ''}${whole}.{digits}"

@@ -1,0 +1,66 @@
+"""What an instance keeps in its data directory besides the database: its lock, its writer id, its pepper.
+
+One process owns a data directory at a time. The pepper turns key secrets into the hashes that the store keeps: lose it
+and no key opens any more, so it is made once and never replaced.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+PEPPER_BYTES = 32
+_PRIVATE = 0o600
+
+
+class DataDirBusyError(RuntimeError):
+    """Another process owns the data directory."""
+
+
+class DataDir:
+    """A directory that exists and can be written to."""
+
+    def __init__(self, path: str | Path, *, random_bytes: Callable[[int], bytes]) -> None:
+        self.path = Path(path)
+        self._random_bytes = random_bytes
+        self._lock: int | None = None
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def database(self) -> Path:
+        return self.path / "trollproxy.sqlite"
+
+    def lock(self) -> None:
+        """Own the directory until the process ends."""
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise DataDirBusyError(f"Another gateway is running on the data directory {self.path}.") from error
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def pepper(self) -> bytes:
+        return bytes.fromhex(self._once("pepper", PEPPER_BYTES))
+
+    def writer_id(self) -> str:
+        """Names this instance in the books, so that what it wrote twice is known to be the same."""
+        return "w" + self._once("writer", 8)
+
+    def _once(self, name: str, size: int) -> str:
+        """The hex text in a file, made at random the first time and durable before it is used."""
+        path = self.path / name
+        if not path.exists():
+            temporary = path.with_suffix(".new")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _PRIVATE)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(self._random_bytes(size).hex())
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+        return path.read_text().strip()

@@ -1,0 +1,241 @@
+"""The store in one SQLite file: for a single machine, with no server to run.
+
+One thread writes through one connection and alone checkpoints the log; a second reads through a read-only one, so a
+long write never delays a look-up and the event loop waits for neither. Every write is one transaction, on disk
+(`synchronous=FULL`) before its caller hears of it. What the transactions do is in sqlite_books and sqlite_keys.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from trollproxy.records import Batch, Charge, ClientKey, ClientKeyMaterial, Credit, FriendKey, User
+from trollproxy.store import sqlite_books, sqlite_keys
+from trollproxy.store.migrations import migrate_sqlite
+from trollproxy.store.names import (
+    CLIENT_KEYS,
+    DEADLINE_S,
+    FRIEND_KEYS,
+    SPEND_LIMIT,
+    USERS,
+    already_exists,
+    bounded,
+    unavailable,
+)
+from trollproxy.store.sqlite_rows import (
+    charge_from_row,
+    client_key_from_row,
+    client_key_to_row,
+    friend_key_from_row,
+    friend_key_to_row,
+    insert,
+    user_from_row,
+)
+
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], T]
+BUSY_TIMEOUT_MS = 4500  # below the deadline, so that a locked file says so itself
+STEPS_PER_LOOK = 10_000  # of SQLite's machine between two looks at the clock: well under a millisecond
+TAKEN = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
+
+
+class Lane:
+    """A thread and the connection that only it touches. Jobs run in order, each within the deadline or not at all."""
+
+    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
+        self._connect = connect
+        self._db: sqlite3.Connection | None = None
+
+    async def run(self, job: Job[T]) -> T:
+        deadline_s = time.monotonic() + DEADLINE_S
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await asyncio.get_running_loop().run_in_executor(self._executor, self._do, job, deadline_s)
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorname not in TAKEN:
+                raise  # a CHECK that fails is our bug, not an outage
+            raise already_exists() from error
+        except (sqlite3.Error, TimeoutError) as error:
+            raise unavailable() from error
+
+    async def close(self) -> None:
+        await self.run(lambda db: db.close())
+        self.abandon()
+
+    def abandon(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _do(self, job: Job[T], deadline_s: float) -> T:
+        if time.monotonic() > deadline_s:
+            raise TimeoutError
+        if self._db is None:
+            self._db = self._connect()
+        # A statement past its deadline is stopped from within: nobody waits for it, and the next job is due.
+        self._db.set_progress_handler(lambda: time.monotonic() > deadline_s, STEPS_PER_LOOK)
+        return job(self._db)
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, isolation_level=None)  # transactions begin and end where we say
+    db.row_factory = sqlite3.Row
+    db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    migrate_sqlite(db)
+    return db
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return db
+
+
+def transact(db: sqlite3.Connection, job: Job[T]) -> T:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        result = job(db)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # some errors have rolled it back already
+            db.execute("ROLLBACK")
+        raise
+    return result
+
+
+class SqliteStore:
+    """The Store port on one file."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._writer: Lane | None = None
+        self._reader: Lane | None = None
+
+    async def open(self) -> None:
+        self._writer = Lane("writer", lambda: connect_writer(self._path))
+        self._reader = Lane("reader", lambda: connect_reader(self._path))
+        try:
+            await self._writer.run(lambda _: None)  # first: the reader cannot create the file
+            await self._reader.run(lambda _: None)
+        except BaseException:
+            self._writer.abandon()
+            self._reader.abandon()
+            raise
+
+    async def close(self) -> None:
+        reader, writer = self._reader, self._writer
+        self._reader = self._writer = None
+        # The writer last: whoever closes last checkpoints.
+        for lane in (reader, writer):
+            if lane is not None:
+                await lane.close()
+
+    async def ping(self) -> None:
+        # A write that reaches the disk; asking for the lock alone would not notice a full one.
+        query = "INSERT INTO meta (_id, at) VALUES ('ping', ?) ON CONFLICT (_id) DO UPDATE SET at = excluded.at"
+        await self._write(lambda db: db.execute(query, (time.time(),)).rowcount)
+
+    # Callers
+    async def find_client_key(self, key_id: str) -> ClientKey | None:
+        found = await self.read_client_keys([key_id])
+        return found[0] if found else None
+
+    async def find_friend_key(self, key_id: str) -> FriendKey | None:
+        found = await self.read_friend_keys([key_id])
+        return found[0] if found else None
+
+    async def adopt_client_key(self, material: ClientKeyMaterial) -> ClientKey | None:
+        if not material.plain:
+            return None
+        return await self._write(lambda db: sqlite_keys.adopt_client_key(db, material, now_s=time.time()))
+
+    async def adopt_friend_key(self, material: ClientKeyMaterial) -> FriendKey | None:
+        if not material.plain:
+            return None
+        return await self._write(lambda db: sqlite_keys.adopt_friend_key(db, material))
+
+    async def read_users(self, usernames: Sequence[str]) -> list[User]:
+        return await self._read_many(USERS, "username", values=usernames, read=user_from_row)
+
+    async def read_client_keys(self, key_ids: Sequence[str]) -> list[ClientKey]:
+        return await self._read_many(CLIENT_KEYS, "keyId", values=key_ids, read=client_key_from_row)
+
+    async def read_friend_keys(self, key_ids: Sequence[str]) -> list[FriendKey]:
+        return await self._read_many(FRIEND_KEYS, "keyId", values=key_ids, read=friend_key_from_row)
+
+    async def read_friend_spend(self, key_id: str, day: str) -> dict[str, int]:
+        query = "SELECT model, spent FROM friend_spend WHERE keyId = ? AND day = ? LIMIT ?"
+        rows = await self._read(lambda db: db.execute(query, (key_id, day, SPEND_LIMIT)).fetchall())
+        return {row["model"]: row["spent"] for row in rows}
+
+    # Administration
+    async def add_user(self, user: User) -> None:
+        await self._write(lambda db: sqlite_books.open_account(db, user))
+
+    async def add_client_key(self, key: ClientKey) -> None:
+        await self._write(lambda db: insert(db, CLIENT_KEYS, client_key_to_row(key)))
+
+    async def add_friend_key(self, key: FriendKey) -> None:
+        await self._write(lambda db: insert(db, FRIEND_KEYS, friend_key_to_row(key)))
+
+    async def replace_client_key(self, old_key_id: str, key: ClientKey) -> None:
+        await self._write(lambda db: sqlite_keys.replace_client_key(db, old_key_id, key))
+
+    async def set_client_key_active(self, key_id: str, *, active: bool) -> bool:
+        return await self._write(lambda db: sqlite_keys.set_active(db, CLIENT_KEYS, key_id, active=active))
+
+    async def set_friend_key_active(self, key_id: str, *, active: bool) -> bool:
+        return await self._write(lambda db: sqlite_keys.set_active(db, FRIEND_KEYS, key_id, active=active))
+
+    async def list_users(self, *, after: str = "", limit: int = 100) -> list[User]:
+        query = "SELECT * FROM usersNew WHERE username > ? ORDER BY username LIMIT ?"
+        rows = await self._read(lambda db: db.execute(query, (after, bounded(limit))).fetchall())
+        return [user_from_row(row) for row in rows]
+
+    async def list_client_keys(self, username: str) -> list[ClientKey]:
+        return await self._read(lambda db: sqlite_keys.list_client_keys(db, username))
+
+    async def list_friend_keys(self, owner: str) -> list[FriendKey]:
+        return await self._read(lambda db: sqlite_keys.list_friend_keys(db, owner))
+
+    # Money
+    async def apply_credit(self, credit: Credit) -> bool:
+        return await self._write(lambda db: sqlite_books.apply_credit(db, credit))
+
+    async def write_batch(self, batch: Batch) -> None:
+        await self._write(lambda db: sqlite_books.write_batch(db, batch))
+
+    async def read_charge(self, request_id: str) -> Charge | None:
+        query = "SELECT * FROM request_logs WHERE _id = ?"
+        row = await self._read(lambda db: db.execute(query, (request_id,)).fetchone())
+        return charge_from_row(row) if row else None
+
+    async def list_charges(self, username: str, *, limit: int = 100) -> list[Charge]:
+        query = "SELECT * FROM request_logs WHERE username = ? ORDER BY startedAtS DESC, seq DESC LIMIT ?"
+        rows = await self._read(lambda db: db.execute(query, (username, bounded(limit))).fetchall())
+        return [charge_from_row(row) for row in rows]
+
+    async def sum_ledger(self, username: str, wallet: str) -> int:
+        return await self._read(lambda db: sqlite_books.sum_ledger(db, username, wallet))
+
+    async def _read(self, job: Job[T]) -> T:
+        if self._reader is None:
+            raise unavailable()
+        return await self._reader.run(job)
+
+    async def _write(self, job: Job[T]) -> T:
+        if self._writer is None:
+            raise unavailable()
+        return await self._writer.run(lambda db: transact(db, job))
+
+    async def _read_many(
+        self, table: str, column: str, *, values: Sequence[str], read: Callable[[sqlite3.Row], T]
+    ) -> list[T]:
+        return await self._read(lambda db: sqlite_keys.read_many(db, table, column, values=values, read=read))

@@ -1,0 +1,165 @@
+"""Money in SQLite: what one transaction of the writer does to ledger, balances and counters.
+
+Every function here runs inside a transaction that its caller began and ends. A balance moves only together with a
+ledger row that is new, which alone makes repetition, overlap and regrouping harmless. It knows no threads or deadlines.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from trollproxy.errors import Forbidden, NotFound
+from trollproxy.records import Batch, Charge, Credit, User
+from trollproxy.store.names import (
+    APPLIED,
+    CLIENT_KEYS,
+    DEAD,
+    DEAD_LETTERS,
+    FRIEND_KEYS,
+    FRIEND_SPEND,
+    LEDGER,
+    REQUEST_LOGS,
+    UNKNOWN_USER,
+    UNMIGRATED_USER,
+    USERS,
+    ledger_conflict,
+)
+from trollproxy.store.sqlite_rows import Row, charge_to_row, insert, user_to_row
+from trollproxy.store.tally import Balance, counter_id, give, group_by, sum_cost, sum_draw, take, unique_charges
+
+
+def write_batch(db: sqlite3.Connection, batch: Batch) -> None:
+    charges = unique_charges(batch.charges)
+    for charge in charges:
+        insert(db, REQUEST_LOGS, charge_to_row(charge), known_by="_id")
+    fresh = [charge for charge in charges if charge.username and post_usage(db, charge, batch.writer)]
+    for username, mine in group_by(fresh, lambda charge: charge.username).items():
+        reason = why_not_payable(db, username)
+        if reason is None:
+            draw(db, username, mine)
+            count_friends(db, mine)
+        else:
+            bury(db, mine, reason)
+    touch_keys(db, batch.last_used)
+
+
+def post_usage(db: sqlite3.Connection, charge: Charge, writer: str) -> bool:
+    """Return whether the charge is new to the ledger."""
+    return post(
+        db,
+        {
+            "_id": charge.request_id,
+            "type": "usage",
+            "username": charge.username,
+            "wallet": charge.wallet,
+            "amount": -charge.cost_nusd,
+            "writer": writer,
+            "seq": charge.seq,
+            "state": APPLIED,
+            "createdAt": charge.started_at_s,
+        },
+    )
+
+
+def post(db: sqlite3.Connection, row: Row) -> bool:
+    """Write an entry; one that is there must say the same."""
+    if insert(db, LEDGER, row, known_by="_id"):
+        return True
+    stored = db.execute("SELECT * FROM ledger WHERE _id = ?", (row["_id"],)).fetchone()
+    said = ("type", "username", "wallet", "amount", "writer", "seq")
+    if any(stored[name] != row.get(name) for name in said):
+        raise ledger_conflict(row["_id"])
+    return False
+
+
+def why_not_payable(db: sqlite3.Connection, username: str) -> str | None:
+    row = db.execute("SELECT migration FROM usersNew WHERE username = ?", (username,)).fetchone()
+    if row is None:
+        return UNKNOWN_USER
+    return None if row["migration"] else UNMIGRATED_USER
+
+
+def read_balance(db: sqlite3.Connection, username: str) -> Balance:
+    query = "SELECT credits, refCredits, creditsNew FROM usersNew WHERE username = ?"
+    row = db.execute(query, (username,)).fetchone()
+    return Balance(credits=row["credits"], ref_credits=row["refCredits"], credits_new=row["creditsNew"])
+
+
+def set_balance(db: sqlite3.Connection, username: str, balance: Balance, *, tokens: int) -> None:
+    row = {**msgspec.structs.asdict(balance), "tokens": tokens, "username": username}
+    db.execute(
+        """UPDATE usersNew SET credits = :credits, refCredits = :ref_credits, creditsNew = :credits_new,
+           tokensUsed = tokensUsed + :tokens WHERE username = :username""",
+        row,
+    )
+
+
+def draw(db: sqlite3.Connection, username: str, charges: Sequence[Charge]) -> None:
+    drawn = sum_draw(charges)
+    set_balance(db, username, take(read_balance(db, username), drawn), tokens=drawn.tokens)
+
+
+def count_friends(db: sqlite3.Connection, charges: Sequence[Charge]) -> None:
+    for key_id, mine in group_by(charges, lambda charge: charge.friend_key_id).items():
+        db.execute("UPDATE friend_keys SET totalSpent = totalSpent + ? WHERE keyId = ?", (sum_cost(mine), key_id))
+    for name, mine in group_by(charges, counter_id).items():
+        row = {"_id": name, "keyId": mine[0].friend_key_id, "day": mine[0].day, "model": mine[0].model, "spent": 0}
+        insert(db, FRIEND_SPEND, row, known_by="_id")
+        db.execute("UPDATE friend_spend SET spent = spent + ? WHERE _id = ?", (sum_cost(mine), name))
+
+
+def bury(db: sqlite3.Connection, charges: Sequence[Charge], reason: str) -> None:
+    """Set aside what nobody can pay. The entry stays, marked, so that a repetition finds it done."""
+    for charge in charges:
+        db.execute("UPDATE ledger SET state = ? WHERE _id = ?", (DEAD, charge.request_id))
+        text = msgspec.json.encode(charge).decode()
+        insert(db, DEAD_LETTERS, {"_id": charge.request_id, "reason": reason, "charge": text}, known_by="_id")
+
+
+def touch_keys(db: sqlite3.Connection, last_used: dict[str, float]) -> None:
+    rows = [(at_s, key_id) for key_id, at_s in last_used.items()]
+    for table in (CLIENT_KEYS, FRIEND_KEYS):
+        db.executemany(f"UPDATE {table} SET lastUsedAt = MAX(COALESCE(lastUsedAt, 0), ?) WHERE keyId = ?", rows)  # noqa: S608 -- own words
+
+
+def apply_credit(db: sqlite3.Connection, credit: Credit) -> bool:
+    reason = why_not_payable(db, credit.username)
+    if reason == UNKNOWN_USER:
+        raise NotFound("There is no such user.")
+    if reason is not None:
+        raise Forbidden("This account's balance has to be migrated first.", code="migration_required")
+    if not post(db, credit_to_row(credit)):
+        return False
+    set_balance(db, credit.username, give(read_balance(db, credit.username), credit), tokens=0)
+    return True
+
+
+def credit_to_row(credit: Credit) -> Row:
+    return {
+        "_id": credit.entry_id,
+        "type": credit.kind,
+        "username": credit.username,
+        "wallet": credit.wallet,
+        "amount": credit.amount_nusd,
+        "note": credit.note,
+        "state": APPLIED,
+        "createdAt": credit.created_at_s,
+    }
+
+
+def open_account(db: sqlite3.Connection, user: User) -> None:
+    """Write a user, and what it starts with as entries, so that the ledger alone explains the balance."""
+    row = user_to_row(user)
+    insert(db, USERS, row)
+    openings = {"legacy": row["credits"] + row["refCredits"], "new": row["creditsNew"]}
+    for wallet, amount in openings.items():
+        if amount:
+            entry: Row = {"_id": f"opening|{user.username}|{wallet}", "type": "opening", "username": user.username}
+            entry |= {"wallet": wallet, "amount": amount, "state": APPLIED, "createdAt": user.created_at_s}
+            insert(db, LEDGER, entry)
+
+
+def sum_ledger(db: sqlite3.Connection, username: str, wallet: str) -> int:
+    query = "SELECT COALESCE(SUM(amount), 0) FROM ledger WHERE username = ? AND wallet = ? AND state = ?"
+    return int(db.execute(query, (username, wallet, APPLIED)).fetchone()[0])

@@ -1,0 +1,228 @@
+"""Counts of what the gateway did, in plain integers, turned into Prometheus text only when somebody scrapes.
+
+Owns every `trollproxy_` metric, its labels and the bound on their number. Invariants: counting never fails, never
+allocates more than a bounded number of label sets, and money stays an exact integer until the scrape divides it.
+A client cannot choose a label value: unknown models, codes and formats are counted as `other`.
+
+It must not know HTTP, the pipeline or where a gauge's value comes from: whoever owns a value registers how to read it.
+Not thread-safe: the event loop counts and scrapes.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate, islice
+from typing import TypedDict, Unpack, get_args
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from trollproxy import errors
+from trollproxy.chat import BUCKETS, Usage
+from trollproxy.records import NUSD_PER_USD, FormatName
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+PREFIX = "trollproxy_"
+OTHER = "other"
+
+# A model costs about 45 series (two histograms, tokens by bucket), each about 100 bytes of every scrape: 256 models
+# are about 1 MB, which a Prometheus server takes every 15 s without complaint.
+MAX_MODELS = 256
+# Code x model x format could reach 25,000; real traffic fails in few ways. Past this the model becomes `other`.
+MAX_REQUEST_SETS = 4_096
+# The largest pool that we promise to carry has 1,000 upstream keys.
+MAX_GAUGE_SETS = 1_024
+
+# A cached answer takes 50 ms, a chat answer seconds, a reasoning agent up to ten minutes.
+DURATION_BOUNDS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+# Providers speak first after 0.2 to 3 s; reasoning models think for up to the first-byte deadline of 300 s.
+FIRST_TOKEN_BOUNDS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+FORMATS = frozenset(get_args(FormatName))
+STREAM = {False: "false", True: "true"}
+
+# Codes that an instance sharpens its class to, wherever it is raised; a test searches the package for missing ones.
+_SHARPENED = (
+    "account_disabled", "already_exists", "context_length_exceeded", "format_not_supported", "friend_limit_exceeded",
+    "invalid_framing", "invalid_json", "key_expired", "key_revoked", "ledger_conflict", "migration_required",
+    "missing_key", "model_not_allowed", "model_not_found", "no_upstream_key", "schema_too_new", "too_many_failures",
+    "unsupported_encoding", "upstream_failed", "upstream_overloaded",
+)  # fmt: skip
+
+
+def _taxonomy(root: type[errors.GatewayError]) -> Iterator[str]:
+    yield root.code
+    for child in root.__subclasses__():
+        yield from _taxonomy(child)
+
+
+CODES = frozenset(("ok", *_taxonomy(errors.GatewayError), *_SHARPENED))
+
+Reading = float | Mapping[tuple[str, ...], float]
+
+
+class Exchange(TypedDict):
+    """The facts of one finished request that are counted. `model` is the configured name, not what the client wrote."""
+
+    code: str
+    model: str
+    format: str
+    status: int
+    stream: bool
+    usage: Usage | None
+    cost_nusd: int
+    duration_s: float
+    first_token_s: float | None
+
+
+class Histogram:
+    """Counts by bucket; the last one is everything above the highest bound."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def cumulated(self) -> list[tuple[str, float]]:
+        names = (*map(str, self.bounds), "+Inf")
+        return list(zip(names, accumulate(self.counts), strict=True))
+
+
+class _ModelTally:
+    """Everything that is counted by model alone, so that an exchange looks its model up once."""
+
+    __slots__ = ("cost_nusd", "duration", "first_token", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = [0] * len(BUCKETS)
+        self.cost_nusd = 0
+        self.duration = Histogram(DURATION_BOUNDS_S)
+        self.first_token = Histogram(FIRST_TOKEN_BOUNDS_S)
+
+    def add_usage(self, usage: Usage) -> None:
+        tokens = self.tokens
+        for place, bucket in enumerate(BUCKETS):
+            count = getattr(usage, bucket)
+            if count:
+                tokens[place] += count
+
+
+class _Gauge:
+    __slots__ = ("help", "labels", "name", "read")
+
+    def __init__(self, name: str, explanation: str, read: Callable[[], Reading], labels: tuple[str, ...]) -> None:
+        self.name, self.help, self.read, self.labels = name, explanation, read, labels
+
+    def family(self) -> Metric:
+        family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
+        reading = self.read()
+        sets = reading if isinstance(reading, Mapping) else {(): reading}
+        for labels, value in islice(sets.items(), MAX_GAUGE_SETS):
+            if len(labels) != len(self.labels):
+                raise ValueError(f"{self.name} has labels {self.labels}, its reading has {labels}")
+            family.add_metric(labels, value)
+        return family
+
+
+class Metrics(Collector):
+    """One per process, on its own registry: two in one test do not meet."""
+
+    def __init__(self) -> None:
+        self._models: frozenset[str] = frozenset()
+        self._tallies: dict[str, _ModelTally] = {}
+        self._requests: dict[tuple[str, str, str], int] = {}
+        self._responses: dict[tuple[int, bool], int] = {}
+        self._gauges: dict[str, _Gauge] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def set_models(self, models: Iterable[str]) -> None:
+        """Name the models that may be a label from now on. What was counted before stays, so no counter goes back."""
+        self._models = frozenset(models)
+
+    def exchange_done(self, **done: Unpack[Exchange]) -> None:
+        """Count one finished request. A typed dictionary, because these facts are one thing and exceed six."""
+        tally, model = self._tally(done["model"])
+        self._count_request(done["code"], model, done["format"])
+        # 1xx to 5xx; a status outside is a bug upstream of us and must not become a label of its own
+        answered = (min(max(done["status"] // 100, 0), 6), done["stream"])
+        self._responses[answered] = self._responses.get(answered, 0) + 1
+        if done["usage"] is not None:
+            tally.add_usage(done["usage"])
+        tally.cost_nusd += done["cost_nusd"]
+        tally.duration.observe(done["duration_s"])
+        if done["first_token_s"] is not None:
+            tally.first_token.observe(done["first_token_s"])
+
+    def gauge(self, name: str, help: str, read: Callable[[], Reading], labels: Iterable[str] = ()) -> None:  # noqa: A002 - Prometheus' own word
+        """Register a value that is read at each scrape. `read` must be quick, and may give one value per label set."""
+        full = PREFIX + name.removeprefix(PREFIX)
+        if full in self._gauges:
+            raise ValueError(f"the gauge {full} is registered twice")
+        self._gauges[full] = _Gauge(full, help, read, tuple(labels))
+
+    def render(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client asks for at a scrape."""
+        yield self._request_family()
+        yield self._response_family()
+        yield from self._model_families()
+        for gauge in self._gauges.values():
+            yield gauge.family()
+
+    def _tally(self, model: str) -> tuple[_ModelTally, str]:
+        tally = self._tallies.get(model)
+        if tally is not None:
+            return tally, model
+        if model not in self._models or len(self._tallies) >= MAX_MODELS:
+            model = OTHER
+        return self._tallies.setdefault(model, _ModelTally()), model
+
+    def _count_request(self, code: str, model: str, format_name: str) -> None:
+        known = code if code in CODES else OTHER
+        labels = (known, model, format_name if format_name in FORMATS else OTHER)
+        if labels not in self._requests and len(self._requests) >= MAX_REQUEST_SETS:
+            labels = (labels[0], OTHER, labels[2])
+        self._requests[labels] = self._requests.get(labels, 0) + 1
+
+    def _request_family(self) -> Metric:
+        family = CounterMetricFamily(
+            PREFIX + "requests", "Finished requests by how they ended.", labels=("code", "model", "format")
+        )
+        for labels, count in self._requests.items():
+            family.add_metric(labels, count)
+        return family
+
+    def _response_family(self) -> Metric:
+        family = CounterMetricFamily(
+            PREFIX + "responses", "Answers to finished requests by class of HTTP status.", labels=("status", "stream")
+        )
+        for (hundreds, stream), count in self._responses.items():
+            status = f"{hundreds}xx" if hundreds in range(1, 6) else OTHER
+            family.add_metric((status, STREAM[stream]), count)
+        return family
+
+    def _model_families(self) -> Iterator[Metric]:
+        tokens = CounterMetricFamily(PREFIX + "tokens", "Tokens by price bucket.", labels=("model", "bucket"))
+        cost = CounterMetricFamily(PREFIX + "cost_usd", "US dollars charged to clients.", labels=("model",))
+        duration = HistogramMetricFamily(
+            PREFIX + "request_duration_seconds", "From the request's head to the answer's end.", labels=("model",)
+        )
+        first = HistogramMetricFamily(
+            PREFIX + "time_to_first_token_seconds", "From the request's head to the first token.", labels=("model",)
+        )
+        for model, tally in self._tallies.items():
+            for bucket, count in zip(BUCKETS, tally.tokens, strict=True):
+                tokens.add_metric((model, bucket), count)
+            cost.add_metric((model,), tally.cost_nusd / NUSD_PER_USD)
+            duration.add_metric((model,), tally.duration.cumulated(), tally.duration.total)
+            first.add_metric((model,), tally.first_token.cumulated(), tally.first_token.total)
+        yield from (tokens, cost, duration, first)

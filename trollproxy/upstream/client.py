@@ -1,0 +1,372 @@
+"""The `Upstream` port: a pool of connections for each origin, and the sending of calls over them.
+
+Owns: how many connections there are, which one a call gets, the connect (DNS, TCP, TLS) and the one safe resend.
+Invariants:
+- open + connecting <= max_connections for each origin; a slot is freed when the transport says the connection is lost.
+- A call waits only while its origin is full, first come first served; nobody overtakes through `try_send`.
+- A request is sent twice only if the connection was a reused one and was lost before any byte of a response.
+- Bytes that could end a header line never reach the wire.
+Must not know: formats, providers, keys.
+"""
+
+import asyncio
+import re
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from trollproxy.errors import GatewayError, Overloaded, UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
+from trollproxy.ports import UpstreamCall
+from trollproxy.records import Endpoint, Timeouts
+from trollproxy.upstream.connection import Connection, Reply
+from trollproxy.upstream.dns import Resolver
+
+MAX_ROUTES = 1024  # request heads kept ready: formats x upstream keys, with room to spare
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+_VALUE = re.compile(r"[\t -~]*")  # RFC 9110, 5.5, without the obsolete bytes above ASCII
+_PATH = re.compile(r"/[!-~]*")
+_HOST = re.compile(r"[0-9A-Za-z._:-]+")
+_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})  # they frame the message
+
+
+class Origin(NamedTuple):
+    """What one pool of connections leads to."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+class OriginStats(msgspec.Struct, frozen=True):
+    """`open` counts connecting ones as well; `created` grows with every connection that was established."""
+
+    open: int
+    idle: int
+    waiting: int
+    created: int
+
+
+class _Pool:
+    """The connections to one origin. All of it is synchronous but the wait for a place."""
+
+    def __init__(self, *, max_connections: int, max_waiters: int, idle_limit_s: float) -> None:
+        self.created = 0
+        self.is_closed = False
+        self._loop = asyncio.get_running_loop()
+        self._max_connections = max_connections
+        self._max_waiters = max_waiters
+        self._idle_limit_s = idle_limit_s
+        self._connecting = 0
+        self._connections: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}  # an ordered set: taken from the end, expired from anywhere
+        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+        self._emptied: asyncio.Future[None] | None = None
+
+    def stats(self) -> OriginStats:
+        open_count = len(self._connections) + self._connecting
+        return OriginStats(open_count, len(self._idle), len(self._waiters), self.created)
+
+    def take_idle(self) -> Connection | None:
+        """The most recently used one: the others get a chance to expire, and its server is the least likely to have."""
+        while self._idle and not self._waiters:
+            connection, _ = self._idle.popitem()
+            if connection.is_usable:
+                return connection
+        return None
+
+    def reserve(self) -> bool:
+        """Take a place for a new connection. It ends with `adopt` or `release`."""
+        has_room = not self._waiters and len(self._connections) + self._connecting < self._max_connections
+        self._connecting += has_room
+        return has_room
+
+    def build(self) -> Connection:
+        return Connection(self, loop=self._loop, idle_limit_s=self._idle_limit_s)
+
+    def adopt(self, connection: Connection) -> None:
+        self._connecting -= 1
+        self._connections.add(connection)
+        self.created += 1
+
+    def release(self) -> None:
+        self._connecting -= 1
+        self._let_in()
+
+    async def wait(self, timeout_s: float) -> Connection | None:
+        """An idle connection, or None with a place reserved for a new one."""
+        if len(self._waiters) >= self._max_waiters:
+            raise Overloaded("Too many requests are waiting for this provider.")
+        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await waiter
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._leave(waiter)
+            if isinstance(error, TimeoutError):
+                raise Overloaded("The request waited too long for a connection to this provider.") from error
+            raise
+
+    def drop_idle(self) -> None:
+        """Make room for a new connection where an unused one takes its place."""
+        if len(self._connections) + self._connecting >= self._max_connections and self._idle:
+            self._idle.popitem()[0].drop()
+
+    def on_idle(self, connection: Connection) -> None:
+        if self.is_closed:
+            connection.drop()
+        elif (waiter := self._next_waiter()) is not None:
+            waiter.set_result(connection)
+        else:
+            self._idle[connection] = None
+
+    def on_lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._idle.pop(connection, None)
+        self._let_in()
+
+    async def close(self) -> None:
+        self.is_closed = True
+        while (waiter := self._next_waiter()) is not None:
+            waiter.set_exception(Overloaded("The gateway is shutting down."))
+        for connection in list(self._connections):
+            connection.fail(Overloaded("The gateway is shutting down."))
+        if self._connections or self._connecting:
+            self._emptied = self._emptied or self._loop.create_future()
+            await asyncio.shield(self._emptied)
+
+    def _let_in(self) -> None:
+        if len(self._connections) + self._connecting < self._max_connections:
+            waiter = self._next_waiter()
+            if waiter is not None:
+                self._connecting += 1
+                waiter.set_result(None)
+        if self._emptied is not None and not (self._connections or self._connecting or self._emptied.done()):
+            self._emptied.set_result(None)
+
+    def _next_waiter(self) -> asyncio.Future[Connection | None] | None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                return waiter
+        return None
+
+    def _leave(self, waiter: asyncio.Future[Connection | None]) -> None:
+        """Give up waiting, and hand on what was granted between the wake-up and now."""
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+        if waiter.cancelled() or not waiter.done() or waiter.exception() is not None:
+            return
+        granted = waiter.result()
+        if granted is None:
+            self.release()
+        elif granted.is_usable:
+            self.on_idle(granted)
+
+
+class Client:
+    """`ports.Upstream` over pooled HTTP/1.1 connections."""
+
+    def __init__(
+        self,
+        *,
+        max_connections: int = 4096,  # an origin; a stream holds one for its whole life, and 1,000 at once are the goal
+        max_waiters: int = 1024,  # an origin; beyond that the wait would outlast its deadline anyway
+        wait_timeout_s: float = 10.0,  # as long as a connect may take: waiting for a place is a part of reaching it
+        idle_limit_s: float = 30.0,  # below the 60 s of AWS' balancers and the 75 s of nginx, so that we close first
+        ssl_context: ssl.SSLContext | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
+        self._max_connections = max_connections
+        self._max_waiters = max_waiters
+        self._wait_timeout_s = wait_timeout_s
+        self._idle_limit_s = idle_limit_s
+        self._resolver = resolver or Resolver()
+        self._ssl_context = ssl_context or ssl.create_default_context()
+        self._ssl_context.set_alpn_protocols(["http/1.1"])
+        self._pools: dict[Origin, _Pool] = {}  # as many as the configuration has origins: clients cannot name one
+        self._routes: dict[tuple[Endpoint, Sequence[tuple[str, str]]], tuple[_Pool, bytes]] = {}
+        self._is_closed = False
+
+    def try_send(self, call: UpstreamCall) -> Reply | None:
+        """Send over an idle connection without waiting, or return None where there is none.
+
+        A reply that fails with `is_resendable` may be sent again with `resend`.
+        """
+        pool, head = self._route(call)
+        connection = pool.take_idle()
+        return None if connection is None else connection.start(head, call.body, call.timeouts)
+
+    async def send(self, call: UpstreamCall) -> Reply:
+        reply = self.try_send(call)
+        if reply is None:
+            pool, head = self._route(call)
+            connection = await self._acquire(pool, call)
+            reply = connection.start(head, call.body, call.timeouts)
+        try:
+            await reply.wait_for_head()
+        except UpstreamBroken:
+            if not reply.is_resendable:
+                raise
+        else:
+            return reply
+        return await self.resend(call)
+
+    async def resend(self, call: UpstreamCall) -> Reply:
+        """Send over a connection that nobody has used before, so that this cannot fail for the same reason again."""
+        pool, head = self._route(call)
+        connection = await self._acquire_fresh(pool, call)
+        reply = connection.start(head, call.body, call.timeouts)
+        await reply.wait_for_head()
+        return reply
+
+    async def close(self) -> None:
+        """Drop every connection. Connects under way end with their own deadline, unless their tasks are cancelled."""
+        self._is_closed = True
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        await self._resolver.close()
+
+    def stats(self) -> dict[Origin, OriginStats]:
+        return {origin: pool.stats() for origin, pool in self._pools.items()}
+
+    def _route(self, call: UpstreamCall) -> tuple[_Pool, bytes]:
+        key = (call.endpoint, call.headers)
+        try:
+            route = self._routes.get(key)
+        except TypeError:  # headers in a list: not hashable, so not kept
+            return self._build_route(call)
+        if route is None:
+            route = self._build_route(call)
+            if len(self._routes) >= MAX_ROUTES:
+                self._routes.clear()
+            self._routes[key] = route
+        return route
+
+    def _build_route(self, call: UpstreamCall) -> tuple[_Pool, bytes]:
+        endpoint = call.endpoint
+        origin = Origin(endpoint.host, endpoint.port, endpoint.tls)
+        if self._is_closed:
+            raise Overloaded("The gateway is shutting down.")
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = _Pool(
+                max_connections=self._max_connections,
+                max_waiters=self._max_waiters,
+                idle_limit_s=self._idle_limit_s,
+            )
+        return pool, _head(origin, endpoint.path, call.headers)
+
+    async def _acquire(self, pool: _Pool, call: UpstreamCall) -> Connection:
+        deadline_s = asyncio.get_running_loop().time() + self._wait_timeout_s
+        while True:
+            connection = pool.take_idle()
+            if connection is None and not pool.reserve():
+                connection = await self._wait(pool, deadline_s)
+            if connection is None:
+                return await self._open(pool, call)
+            if connection.is_usable:
+                return connection
+
+    async def _acquire_fresh(self, pool: _Pool, call: UpstreamCall) -> Connection:
+        deadline_s = asyncio.get_running_loop().time() + self._wait_timeout_s
+        pool.drop_idle()
+        while not pool.reserve():
+            connection = await self._wait(pool, deadline_s)
+            if connection is None:
+                break
+            connection.drop()
+        return await self._open(pool, call)
+
+    async def _wait(self, pool: _Pool, deadline_s: float) -> Connection | None:
+        self._check_open()
+        return await pool.wait(deadline_s - asyncio.get_running_loop().time())
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Overloaded("The gateway is shutting down.")
+
+    async def _open(self, pool: _Pool, call: UpstreamCall) -> Connection:
+        """Fill a reserved place."""
+        connection: Connection | None = None
+        try:
+            self._check_open()
+            connection = await self._connect(pool, call.endpoint, call.timeouts)
+        finally:
+            if connection is None:
+                pool.release()
+        pool.adopt(connection)
+        if self._is_closed:
+            connection.drop()
+        if not connection.is_usable:
+            raise UpstreamUnavailable("The provider closed the connection at once.")
+        return connection
+
+    async def _connect(self, pool: _Pool, endpoint: Endpoint, timeouts: Timeouts) -> Connection:
+        deadline_s = asyncio.get_running_loop().time() + timeouts.connect_s
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                addresses = await self._resolver.resolve(endpoint.host)
+                return await self._connect_any(pool, endpoint, addresses=addresses, deadline_s=deadline_s)
+        except OSError as error:
+            raise _unreachable(error) from error
+
+    async def _connect_any(
+        self, pool: _Pool, endpoint: Endpoint, *, addresses: Sequence[str], deadline_s: float
+    ) -> Connection:
+        """Each address gets its share of what time is left, so that a dead first one does not use it all up."""
+        loop = asyncio.get_running_loop()
+        for left in range(len(addresses), 0, -1):
+            try:
+                async with asyncio.timeout((deadline_s - loop.time()) / left):
+                    return await self._dial(pool, endpoint, addresses[-left])
+            except OSError:  # TimeoutError is one, ssl.SSLError as well
+                if left == 1:
+                    raise
+        raise AssertionError("the resolver returns at least one address")
+
+    async def _dial(self, pool: _Pool, endpoint: Endpoint, address: str) -> Connection:
+        _, connection = await asyncio.get_running_loop().create_connection(
+            pool.build,
+            address,
+            endpoint.port,
+            ssl=self._ssl_context if endpoint.tls else None,
+            server_hostname=endpoint.host if endpoint.tls else None,
+        )
+        return connection
+
+
+def _unreachable(error: OSError) -> GatewayError:
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout("The provider did not take the connection in time.")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return UpstreamUnavailable("The provider's certificate is not trusted.")
+    if isinstance(error, ssl.SSLError):
+        return UpstreamUnavailable("No secure connection to the provider could be made.")
+    return UpstreamUnavailable("The provider could not be reached.")
+
+
+def _head(origin: Origin, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
+    """The request's head up to the digits of its length. What cannot be written safely is our bug, not the client's."""
+    # The messages hold no values: they may be secrets.
+    if not _PATH.fullmatch(path):
+        raise AssertionError("a request path holds what cannot be sent")
+    lines = [f"POST {path} HTTP/1.1", f"host: {_authority(origin)}"]
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or name.lower() in _OURS:
+            raise AssertionError("a header name cannot be sent")
+        if not _VALUE.fullmatch(value):
+            raise AssertionError(f"the value of header {name} cannot be sent")
+        lines.append(f"{name}: {value}")
+    lines.append("content-length: ")
+    return "\r\n".join(lines).encode("ascii")
+
+
+def _authority(origin: Origin) -> str:
+    if not _HOST.fullmatch(origin.host):
+        raise AssertionError("a host holds what cannot be sent")
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return host if origin.port == (443 if origin.tls else 80) else f"{host}:{origin.port}"

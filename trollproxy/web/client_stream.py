@@ -1,0 +1,105 @@
+"""The client's side of an exchange on an aiohttp connection: ready bytes to the transport, no response object.
+
+Implements `ports.ClientStream`. One answer per object; whoever starts a streamed answer and does not end it leaves the
+client with a visibly truncated one, and the connection is closed.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion11
+
+from trollproxy.errors import ClientGone
+
+_REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request", 529: "Overloaded"}
+_CLOSE = b"connection: close\r\n"
+
+
+class TransportStream:
+    """Writes one answer."""
+
+    __slots__ = ("_is_chunked", "_is_ended", "_keep_alive", "_protocol", "_transport", "is_started")
+
+    def __init__(self, request: web.BaseRequest, *, keep_alive: bool) -> None:
+        self._protocol = request.protocol
+        self._transport = request.transport
+        self._is_chunked = request.version >= HttpVersion11
+        self._keep_alive = keep_alive and request.keep_alive
+        self._is_ended = False
+        self.is_started = False
+
+    @property
+    def is_gone(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether another request may follow on the connection: only after a complete answer."""
+        return self._keep_alive and self._is_ended
+
+    def close_after(self) -> None:
+        """The connection cannot be used again, whatever the client asked for."""
+        self._keep_alive = False
+
+    def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        self._begin(status, headers, f"content-length: {len(body)}\r\n".encode(), body)
+        self._is_ended = True
+
+    def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        if self._is_chunked:
+            self._begin(status, headers, b"transfer-encoding: chunked\r\n", b"")
+        else:
+            self._keep_alive = False  # HTTP/1.0 knows the end of a stream by the end of the connection
+            self._begin(status, headers, b"", b"")
+
+    def write(self, data: bytes) -> None:
+        assert self.is_started
+        assert not self._is_ended
+        self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    async def drain(self) -> None:
+        if self.is_gone:
+            raise ClientGone("The client hung up.")
+        if self._protocol.writing_paused:
+            try:
+                await self._protocol._drain_helper()  # noqa: SLF001 - aiohttp's only wait for a writable transport
+            except ConnectionError as error:
+                raise ClientGone("The client hung up.") from error
+
+    def end(self) -> None:
+        assert self.is_started
+        if self._is_chunked:
+            self._put(b"0\r\n\r\n")
+        self._is_ended = True
+
+    def _begin(self, status: int, headers: Sequence[tuple[str, str]], framing: bytes, body: bytes) -> None:
+        assert not self.is_started, "an answer begins once"
+        self.is_started = True
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        assert lines.count("\r\n") == len(headers) == lines.count("\n"), "a header value with a line break is our bug"
+        head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\n{lines}".encode("latin-1", "replace")
+        self._put(b"".join((head, framing, b"" if self._keep_alive else _CLOSE, b"\r\n", body)))
+
+    def _put(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+
+class Written(web.StreamResponse):
+    """What aiohttp gets back from our handler: an answer that is already on the wire."""
+
+    def __init__(self, stream: TransportStream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    @property
+    def keep_alive(self) -> bool | None:
+        return self._stream.keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:  # noqa: ARG002 - already sent
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        assert not data

@@ -1,0 +1,37 @@
+"""Answers of the cold endpoints, as ordinary aiohttp responses."""
+
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+from trollproxy.errors import GatewayError
+from trollproxy.gateway.refusal import error_headers
+from trollproxy.wire import ANTHROPIC, OPENAI_CHAT
+from trollproxy.wire.format import Format
+
+
+def json_reply(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    data = msgspec.json.encode(body)
+    return web.Response(status=status, body=data, content_type="application/json", headers=headers)
+
+
+def error_reply(error: GatewayError, request: web.BaseRequest) -> web.Response:
+    """The error in the dialect that the request looks like."""
+    status, body = dialect_of(request).write_error(error, "")
+    headers = dict(error_headers(error))
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def dialect_of(request: web.BaseRequest) -> Format:
+    """Anthropic's clients always name their version; everybody else is answered as OpenAI would."""
+    return ANTHROPIC if "anthropic-version" in request.headers else OPENAI_CHAT
+
+
+def credential_of(request: web.BaseRequest) -> str | None:
+    """The key, wherever the dialects put it."""
+    headers = request.headers
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    return headers.get("x-api-key") or headers.get("x-goog-api-key")

@@ -1,0 +1,251 @@
+"""OpenAI Chat Completions, and the many providers that speak it.
+
+Reads of a request: model, stream, output limit, n. Reads of a stream: text length, usage, the end, errors. A stream
+without a usage event cannot be billed exactly, so one is always asked for and kept from clients that did not.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from trollproxy.chat import Ask, Usage
+from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
+from trollproxy.records import FormatName
+from trollproxy.wire.body import decode_reply, decode_request, names_model_twice, replace_members
+from trollproxy.wire.errors_in import stream_error
+from trollproxy.wire.format import Headers, LimitState, Meter, Operation
+from trollproxy.wire.sse import event_data
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Request(msgspec.Struct):
+    model: str
+    messages: list[msgspec.Raw]
+    stream: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream_options: _StreamOptions | None = None
+    n: int | None = None
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
+    function_call: msgspec.Raw = msgspec.Raw()
+
+
+class _ChunkChoice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_ChunkChoice] | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class _Reply(msgspec.Struct):
+    choices: list[msgspec.Raw]
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_USAGE = msgspec.json.Decoder(_Usage | None)
+_CHUNK = msgspec.json.Decoder(_Chunk)
+_REPLY = msgspec.json.Decoder(_Reply)
+_NOTHING = (b"", b"null")
+
+_ERROR_TYPES = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_CODES = {"invalid_key": "invalid_api_key"}  # ours -> the vendor's, where its clients look at it
+
+
+class _ChatMeter(Meter):
+    __slots__ = ("_wants_usage",)
+
+    def __init__(self, *, wants_usage: bool) -> None:
+        super().__init__()
+        self._wants_usage = wants_usage
+
+    def _read(self, event: bytes) -> bool:
+        data = event_data(event)
+        if data == b"[DONE]":
+            self.is_complete = True
+            return True
+        if not data:
+            return True
+        chunk = decode_reply(_CHUNK, data)
+        if chunk is None:
+            self.error = UpstreamBroken("The provider sent a stream event that is not of its format.")
+            return False
+        return self._read_chunk(chunk)
+
+    def _read_chunk(self, chunk: _Chunk) -> bool:
+        if bytes(chunk.error) not in _NOTHING:
+            self.error = stream_error(bytes(chunk.error))
+            return False
+        for choice in chunk.choices or ():
+            if choice.delta is not None:
+                self._count(choice.delta)
+            if choice.finish_reason is not None:
+                self.may_end = True
+        usage = bytes(chunk.usage)
+        if usage in _NOTHING:
+            return True
+        self.usage = _to_usage(usage) or self.usage
+        return self._wants_usage or bool(chunk.choices)
+
+    def _count(self, delta: _Delta) -> None:
+        size = sum(len(text.encode()) for text in (delta.content, delta.refusal, delta.reasoning_content) if text)
+        for call in (bytes(delta.tool_calls), bytes(delta.function_call)):
+            size += len(call) if call not in _NOTHING else 0
+        if size:
+            self.text_bytes += size
+            self.has_output = True
+
+
+class OpenAIChat:
+    """The format's entry in FORMATS."""
+
+    name: FormatName = "openai_chat"
+
+    def read_ask(self, body: bytes, operation: Operation) -> Ask:
+        assert operation == "generate", "the dialect has no other"
+        request = decode_request(_REQUEST, body)
+        if not request.messages:
+            raise InvalidRequest("`messages` must hold at least one message.", param="messages")
+        options = request.stream_options
+        limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+        if limit is not None and limit < 1:
+            raise InvalidRequest("The output limit must be at least 1 token.", param="max_completion_tokens")
+        if request.n is not None and not 1 <= request.n <= _MAX_CHOICES:
+            raise InvalidRequest(f"`n` must be between 1 and {_MAX_CHOICES}.", param="n")
+        return Ask(
+            model=request.model,
+            stream=bool(request.stream),
+            max_output_tokens=limit,
+            wants_usage=not request.stream or bool(options and options.include_usage),
+            choices=request.n or 1,
+        )
+
+    def prepare(self, body: bytes, ask: Ask, upstream_model: str) -> bytes:
+        members: dict[str, object] = {}
+        if upstream_model != ask.model or names_model_twice(body):
+            members["model"] = upstream_model
+        if not ask.wants_usage:
+            members["stream_options"] = {**_stream_options(body), "include_usage": True}
+        return replace_members(body, members) if members else body
+
+    def auth_headers(self, secret: str) -> Headers:
+        return [("authorization", f"Bearer {secret}")]
+
+    def forward_headers(self, headers: Mapping[str, str]) -> Headers:
+        return [("openai-beta", headers["openai-beta"])] if "openai-beta" in headers else []
+
+    def meter(self, ask: Ask) -> Meter:
+        return _ChatMeter(wants_usage=ask.wants_usage)
+
+    def read_usage(self, body: bytes) -> Usage | None:
+        return _to_usage(bytes(_read_reply(body).usage))
+
+    def is_empty(self, body: bytes) -> bool:
+        return not _read_reply(body).choices
+
+    def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
+        return error.status, msgspec.json.encode(_error_object(error, request_id))
+
+    def write_error_event(self, error: GatewayError, request_id: str) -> bytes:
+        return b"data: " + msgspec.json.encode(_error_object(error, request_id)) + b"\n\n"
+
+    def request_id_header(self, request_id: str) -> tuple[str, str]:
+        return ("x-request-id", request_id)
+
+    def limit_headers(self, state: LimitState) -> Headers:
+        return [
+            ("x-ratelimit-limit-requests", str(state.limit)),
+            ("x-ratelimit-remaining-requests", str(state.remaining)),
+            ("x-ratelimit-reset-requests", f"{state.reset_s:.3f}s"),
+        ]
+
+
+_MAX_CHOICES = 128  # the vendor's own bound
+
+
+class _AnyStreamOptions(msgspec.Struct):
+    stream_options: dict[str, msgspec.Raw] | None = None
+
+
+_ANY_STREAM_OPTIONS = msgspec.json.Decoder(_AnyStreamOptions)
+
+
+def _stream_options(body: bytes) -> dict[str, msgspec.Raw]:
+    """The client's other stream options, which stay as they are."""
+    return decode_request(_ANY_STREAM_OPTIONS, body).stream_options or {}
+
+
+def _read_reply(body: bytes) -> _Reply:
+    reply = decode_reply(_REPLY, body)
+    if reply is None:
+        raise UpstreamBroken("The provider's answer is not of its format.")
+    return reply
+
+
+def _to_usage(raw: bytes) -> Usage | None:
+    """Cached and written tokens are inside the prompt's count, reasoning inside the completion's: take them apart."""
+    usage = decode_reply(_USAGE, raw) if raw else None
+    if usage is None:
+        return None
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    read = _count_of(prompt.cached_tokens if prompt else 0)
+    written = _count_of(prompt.cache_write_tokens if prompt else 0)
+    reasoning = _count_of(completion.reasoning_tokens if completion else 0)
+    return Usage(
+        uncached=max(0, usage.prompt_tokens - read - written),
+        write_30m=written,  # reported without its lifetime; 30 minutes is the vendor's default
+        read=read,
+        out_text=max(0, usage.completion_tokens - reasoning),
+        out_reasoning=reasoning,
+    )
+
+
+def _count_of(tokens: int | None) -> int:
+    return max(0, tokens or 0)
+
+
+def _error_object(error: GatewayError, request_id: str) -> dict[str, object]:
+    kind = _ERROR_TYPES.get(error.status, "invalid_request_error" if error.origin == "client" else "api_error")
+    return {
+        "error": {
+            "message": error.message,
+            "type": kind,
+            "param": error.param,
+            "code": _CODES.get(error.code, error.code),
+        },
+        "request_id": request_id,
+    }

@@ -1,0 +1,55 @@
+"""Server-sent events: an incremental, bounded splitter and the little that is read of an event.
+
+Invariants: feeding any chunking of a stream yields the same events; an event is handed out whole, bytes unchanged,
+terminator included; what is held back never exceeds the limit. Knows nothing of any vendor's events.
+"""
+
+import re
+
+from trollproxy.errors import UpstreamBroken
+
+# A blank line ends an event. Lone CR is a line end in the specification too, but no provider sends it.
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_LONGEST_TERMINATOR = 4
+_LINE_END = re.compile(rb"\r?\n")
+
+# Inline images arrive as one event; 16 MiB of base64 is beyond what any provider sends today.
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+
+class EventSplitter:
+    """Cuts a byte stream into whole events."""
+
+    __slots__ = ("_buffer", "_limit", "_scanned")
+
+    def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
+        self._buffer = b""
+        self._scanned = 0
+        self._limit = limit
+
+    @property
+    def held(self) -> bytes:
+        """What has arrived of an event that is not complete."""
+        return self._buffer
+
+    def feed(self, data: bytes) -> list[bytes]:
+        buffer = self._buffer + data if self._buffer else data
+        events = []
+        start, position = 0, max(0, self._scanned - _LONGEST_TERMINATOR + 1)
+        while match := _BLANK_LINE.search(buffer, position):
+            position = match.end()
+            events.append(buffer[start:position])
+            start = position
+        self._buffer = buffer[start:]
+        self._scanned = len(self._buffer)
+        if self._scanned > self._limit:
+            raise UpstreamBroken("The provider sent a stream event that is too large.")
+        return events
+
+
+def event_data(event: bytes) -> bytes:
+    """The event's data, lines joined as the specification says; empty for comments and bare blank lines."""
+    if event.startswith(b"data: ") and event.find(b"\n") >= len(event) - 2:
+        return event[6:].strip()
+    lines = [line[5:].removeprefix(b" ") for line in _LINE_END.split(event) if line.startswith(b"data:")]
+    return b"\n".join(lines).strip()
