@@ -89,7 +89,7 @@ class Gateway:
             interval_s=float(settings.billing.flush_interval_s) if settings.billing.batching else 0.0,
             jitter=random.random,
         )
-        self.callers = Callers(self.store, self.writer, self.accounts, _caller_policy(settings, self.pepper))
+        self.callers = Callers(self.store, self.writer, self.accounts, policy=_caller_policy(settings, self.pepper))
         self.live = Live(Snapshot((), {}))
         self.upstream = Client()
         self._demo = DemoProvider()
@@ -196,10 +196,10 @@ class Gateway:
         limits = self._settings.limits
         body_limits = BodyLimits(max_bytes=int(limits.max_body_bytes), timeout_s=float(limits.body_timeout_s))
         table = build_table(
-            LlmRoutes(pipeline=pipeline, gate=self.gate, wallet=wallet, body_limits=body_limits, trusted=trusted),
-            ModelRoutes(live=self.live, callers=self.callers, gate=self.gate),
-            HealthRoutes(store=self.store, writer=self.writer, gate=self.gate),
-            AdminRoutes(
+            llm=LlmRoutes(pipeline=pipeline, gate=self.gate, wallet=wallet, body_limits=body_limits, trusted=trusted),
+            models=ModelRoutes(live=self.live, callers=self.callers, gate=self.gate),
+            health=HealthRoutes(store=self.store, writer=self.writer, gate=self.gate),
+            admin=AdminRoutes(
                 callers=self.callers,
                 gate=self.gate,
                 live=self.live,

@@ -1,114 +1,20 @@
 """The client against servers on loopback that are scripted byte by byte."""
 
 import asyncio
-import gc
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from tests.aio import run
+from tests.integration.byte_server import LONG, OK, SOON, Peer, echo, serving, stats
 from trollproxy.errors import Overloaded, UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
 from trollproxy.ports import Upstream, UpstreamCall
-from trollproxy.records import Endpoint, Timeouts
+from trollproxy.records import Endpoint
 from trollproxy.upstream.client import Client, Origin, OriginStats
 from trollproxy.upstream.connection import MAX_UNREAD_BYTES
 from trollproxy.upstream.dns import Resolver
-
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
-SOON = Timeouts(connect_s=0.2, first_byte_s=0.2, idle_s=0.2)
-LONG = Timeouts(connect_s=20, first_byte_s=20, idle_s=20)
-HEADERS = (("content-type", "application/json"), ("authorization", "Bearer k"))
-
-
-class Peer:
-    """One accepted connection, as a script sees it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.number = number  # counted from 1
-
-    async def request(self) -> bytes | None:
-        """The next request's body, or None when the client has hung up."""
-        try:
-            head = await self.reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
-        length = next(line for line in head.split(b"\r\n") if line.startswith(b"content-length: "))
-        return await self.reader.readexactly(int(length[16:]))
-
-    async def send(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            self.writer.write(piece)
-            await self.writer.drain()
-
-    async def gone(self) -> None:
-        """Return when the client has closed."""
-        with suppress(ConnectionError):
-            while await self.reader.read(1 << 16):
-                pass
-
-
-Script = Callable[[Peer], Awaitable[None]]
-
-
-class Server:
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.accepted = 0
-        self.port = 0
-        self.failures: list[BaseException] = []
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        self.tasks.add(cast("asyncio.Task[None]", asyncio.current_task()))
-        try:
-            await self.script(Peer(reader, writer, self.accepted))
-        except ConnectionError:
-            pass
-        except Exception as error:  # noqa: BLE001 - shown by the test that owns the script
-            self.failures.append(error)
-        finally:
-            writer.close()
-            with suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
-
-    def call(self, body: bytes = b"{}", *, timeouts: Timeouts = LONG, tls: bool = False, host: str = "127.0.0.1"):
-        endpoint = Endpoint(host=host, port=self.port, tls=tls, path="/v1/messages")
-        return UpstreamCall(endpoint=endpoint, headers=HEADERS, body=body, timeouts=timeouts)
-
-
-@asynccontextmanager
-async def serving(
-    script: Script, *, tls: ssl.SSLContext | None = None, **options: Any
-) -> AsyncIterator[tuple[Server, Client]]:
-    server = Server(script)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
-    server.port = listener.sockets[0].getsockname()[1]
-    client = Client(**options)
-    try:
-        yield server, client
-    finally:
-        await client.close()
-        listener.close()
-        await listener.wait_closed()
-        await asyncio.gather(*server.tasks)  # they end on the client's close; no transport may outlive the loop
-    assert server.failures == []
-
-
-async def echo(peer: Peer) -> None:
-    while (body := await peer.request()) is not None:
-        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
-
-
-def stats(client: Client) -> OriginStats:
-    return next(iter(client.stats().values()))
 
 
 def test_the_client_is_the_port() -> None:
@@ -362,136 +268,6 @@ def test_cancelling_drops_the_connection() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("way", ["close", "forget"])
-def test_giving_up_in_the_middle_of_a_body_frees_the_place(way: str) -> None:
-    async def scenario() -> None:
-        gone = asyncio.Event()
-
-        async def script(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(OK[:-2])
-            await peer.gone()
-            gone.set()
-
-        async with serving(script) as (server, client):
-            reply = await client.send(server.call())
-            assert await reply.read() == b"hel"
-            if way == "close":
-                reply.close()
-            del reply
-            gc.collect()
-            await gone.wait()
-            assert stats(client).open == 0
-
-    run(scenario())
-
-
-def test_a_full_pool_queues_and_hands_over() -> None:
-    async def scenario() -> None:
-        async with serving(echo, max_connections=1, max_waiters=3) as (server, client):
-            replies = await asyncio.gather(*(client.send(server.call(b"%d" % number)) for number in range(4)))
-            assert [await reply.read_all(10) for reply in replies] == [b"0", b"1", b"2", b"3"]
-            assert server.accepted == 1
-            assert stats(client) == OriginStats(open=1, idle=1, waiting=0, created=1)
-
-    run(scenario())
-
-
-def test_the_queue_is_bounded_in_length_and_time() -> None:
-    async def scenario() -> None:
-        arrived = asyncio.Event()
-
-        async def script(peer: Peer) -> None:
-            await peer.request()
-            arrived.set()
-            await peer.gone()
-
-        async with serving(script, max_connections=1, max_waiters=1, wait_timeout_s=0.1) as (server, client):
-            loop = asyncio.get_running_loop()
-            first = loop.create_task(client.send(server.call()))
-            await arrived.wait()
-            second = loop.create_task(client.send(server.call()))
-            while stats(client).waiting == 0:
-                await asyncio.sleep(0)
-            assert client.try_send(server.call()) is None
-            with pytest.raises(Overloaded, match="Too many"):
-                await client.send(server.call())
-            with pytest.raises(Overloaded, match="too long"):
-                await second
-            assert stats(client) == OriginStats(open=1, idle=0, waiting=0, created=1)
-            first.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await first
-
-    run(scenario())
-
-
-def test_a_lost_connection_lets_a_waiter_in_and_a_cancelled_waiter_passes_its_place_on() -> None:
-    async def scenario() -> None:
-        arrived, may_close = asyncio.Event(), asyncio.Event()
-
-        async def script(peer: Peer) -> None:
-            await peer.request()
-            if peer.number == 1:
-                arrived.set()
-                await may_close.wait()
-            else:
-                await peer.send(OK)
-                await peer.gone()
-
-        async with serving(script, max_connections=1) as (server, client):
-            loop = asyncio.get_running_loop()
-            first = loop.create_task(client.send(server.call()))
-            await arrived.wait()
-            cancelled = loop.create_task(client.send(server.call()))
-            third = loop.create_task(client.send(server.call()))
-            while stats(client).waiting < 2:
-                await asyncio.sleep(0)
-            first.add_done_callback(lambda _: cancelled.cancel())  # in the very step in which its place is granted
-            may_close.set()
-            results = await asyncio.gather(first, cancelled, third, return_exceptions=True)
-            assert isinstance(results[0], UpstreamBroken)
-            assert isinstance(results[1], asyncio.CancelledError)
-            assert not isinstance(results[2], BaseException)
-            assert await results[2].read_all(10) == b"hello"
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("is_reused", [True, False])
-def test_what_a_waiter_was_granted_while_being_cancelled_goes_to_the_next(is_reused: bool) -> None:
-    async def scenario() -> None:
-        arrived = asyncio.Event()
-
-        async def script(peer: Peer) -> None:
-            while await peer.request() is not None:
-                arrived.set()
-                await peer.send(OK[:-2])
-                if peer.number == 1 and not is_reused:
-                    return
-                await peer.send(OK[-2:])
-
-        async with serving(script, max_connections=1) as (server, client):
-            loop = asyncio.get_running_loop()
-            reply = await client.send(server.call())
-            cancelled = loop.create_task(client.send(server.call()))
-            while stats(client).waiting < 1:
-                await asyncio.sleep(0)
-            third = loop.create_task(client.send(server.call()))
-            while stats(client).waiting < 2:
-                await asyncio.sleep(0)
-            while stats(client).waiting == 2:  # the grant is in the first waiter's future, its task has not run yet
-                with suppress(UpstreamBroken):
-                    await reply.read()
-            cancelled.cancel()
-            results = await asyncio.gather(cancelled, third, return_exceptions=True)
-            assert isinstance(results[0], asyncio.CancelledError)
-            assert not isinstance(results[1], BaseException)
-            assert await results[1].read_all(10) == b"hello"
-
-    run(scenario())
-
-
 def test_an_early_refusal_is_delivered_while_the_upload_is_under_way() -> None:
     async def scenario() -> None:
         async def script(peer: Peer) -> None:
@@ -514,24 +290,6 @@ def test_a_large_upload_arrives_whole() -> None:
             reply = await client.send(server.call(body))
             assert await reply.read_all(len(body)) == body
             assert stats(client).idle == 1
-
-    run(scenario())
-
-
-def test_an_idle_connection_expires_and_a_closed_one_is_not_used() -> None:
-    async def scenario() -> None:
-        gone = asyncio.Event()
-
-        async def script(peer: Peer) -> None:
-            await echo(peer)
-            gone.set()
-
-        async with serving(script, idle_limit_s=0.05) as (server, client):
-            await (await client.send(server.call())).read_all(10)
-            await gone.wait()
-            assert stats(client).open == 0
-            await (await client.send(server.call())).read_all(10)
-            assert server.accepted == 2
 
     run(scenario())
 

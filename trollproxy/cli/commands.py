@@ -54,9 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="trollproxy", description="An LLM gateway that gets the bill right.")
     parser.add_argument("--version", action="version", version=f"trollproxy {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add(commands, "serve", _serve, "run the gateway")
-    _add(commands, "check", _check, "read the configuration, say what it means, and exit")
-    init = _add(commands, "init", _init, "write a configuration file to start from")
+    _add(commands, "serve", _serve, help_text="run the gateway")
+    _add(commands, "check", _check, help_text="read the configuration, say what it means, and exit")
+    init = _add(commands, "init", _init, help_text="write a configuration file to start from")
     init.add_argument("path", nargs="?", default="config.yaml", help="default: config.yaml; never overwritten")
     mock_command = commands.add_parser("mock", help="run the scripted provider alone, to try clients against")
     mock_command.add_argument("--port", type=int, default=9999, help="default: 9999")
@@ -72,7 +72,7 @@ def read_settings(options: argparse.Namespace) -> Settings:
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: Command, help_text: str
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: Command, *, help_text: str
 ) -> argparse.ArgumentParser:
     """A command that reads the configuration."""
     parser = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")

@@ -28,7 +28,7 @@ def add_commands(commands: object, add: Add, read_settings: ReadSettings) -> Non
     """Every command of this file, with its arguments."""
 
     def command(name: str, action: Action, help_text: str) -> argparse.ArgumentParser:
-        return add(commands, name, lambda options: _run(action, options, read_settings), help_text)
+        return add(commands, name, lambda options: _run(action, options, read_settings), help_text=help_text)
 
     command("users", list_users, "list the users and their balances")
     user = command("user-add", add_user, "open an account")

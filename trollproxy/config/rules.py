@@ -30,7 +30,7 @@ def check(settings: Settings, sources: Sources) -> None:
         _check_keys(name, upstream, sources)
         _check_headers(upstream, f"upstreams.{name}.headers", sources)
     if settings.fallback_upstream is not None:
-        _check_known(settings.fallback_upstream, "fallbackUpstream", settings, sources)
+        _check_known(settings.fallback_upstream, "fallbackUpstream", settings, sources=sources)
     _check_models(settings, sources)
 
 
@@ -89,20 +89,20 @@ def _check_models(settings: Settings, sources: Sources) -> None:
     for index in _repeats(model.id for model in settings.models):
         sources.refuse(f"models[{index}].id", "is the id of an earlier model")
     for index, model in enumerate(settings.models):
-        _check_upstream_of(model, f"models[{index}]", settings, sources)
+        _check_upstream_of(model, f"models[{index}]", settings, sources=sources)
 
 
-def _check_upstream_of(model: ModelSettings, at: str, settings: Settings, sources: Sources) -> None:
+def _check_upstream_of(model: ModelSettings, at: str, settings: Settings, *, sources: Sources) -> None:
     name = settings.upstream_of(model)
     if name is None:
         sources.refuse(f"{at}.upstream", f"is required, since there is no upstream to fall back to; {_known(settings)}")
-    _check_known(name, f"{at}.upstream", settings, sources)
+    _check_known(name, f"{at}.upstream", settings, sources=sources)
     upstream = settings.upstreams.get(name)
     if upstream is not None and model.type is not None and model.type not in upstream.spoken:
         sources.refuse(f"{at}.type", f"is not spoken by the upstream `{name}`")
 
 
-def _check_known(name: str, at: str, settings: Settings, sources: Sources) -> None:
+def _check_known(name: str, at: str, settings: Settings, *, sources: Sources) -> None:
     target = name if name in settings.upstreams else ALIASES.get(name, name)
     if target in settings.upstreams or (target == DEMO and settings.demo):
         return

@@ -16,12 +16,13 @@ from trollproxy.errors import (
     UpstreamRateLimited,
     UpstreamUnavailable,
 )
-from trollproxy.gateway.exchange import Exchange
+from trollproxy.gateway.exchange import ClientRequest, Exchange
 from trollproxy.gateway.snapshot import Snapshot
 from trollproxy.policy.pool import Pool
 from trollproxy.ports import Upstream, UpstreamCall, UpstreamReply
 from trollproxy.records import Endpoint, Provider, UpstreamKey
 from trollproxy.wire.errors_in import reply_error
+from trollproxy.wire.format import Headers
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +46,18 @@ class Attempts:
         for tries_left in range(min(MAX_KEYS_TRIED, len(pool)) - 1, -1, -1):
             key = exchange.upstream_key = _pick(pool, exchange.clock.monotonic())
             try:
-                return await self._send_once(exchange, provider, key, body)
+                return await self._send_once(exchange, provider, key, body=body)
             except GatewayError as error:
                 now_s = exchange.clock.monotonic()
-                _report(pool, key, error, now_s)
+                _report(pool, key, error, now_s=now_s)
                 if error.retry != "other_key" or not tries_left or pool.free_at_s() > now_s:
                     raise
                 log.info("trying another key", extra={"fields": {"request_id": exchange.request_id, "key": key.key_id}})
         raise UpstreamUnavailable("The provider has no key configured.", code="no_upstream_key", status=503)
 
-    async def _send_once(self, exchange: Exchange, provider: Provider, key: UpstreamKey, body: bytes) -> UpstreamReply:
+    async def _send_once(
+        self, exchange: Exchange, provider: Provider, key: UpstreamKey, *, body: bytes
+    ) -> UpstreamReply:
         call = UpstreamCall(
             endpoint=_endpoint(provider, exchange),
             headers=_headers(provider, exchange, key),
@@ -92,18 +95,27 @@ def _endpoint(provider: Provider, exchange: Exchange) -> Endpoint:
     return msgspec.structs.replace(endpoint, path=endpoint.path + suffix) if suffix else endpoint
 
 
-def _headers(provider: Provider, exchange: Exchange, key: UpstreamKey) -> list[tuple[str, str]]:
+def _headers(provider: Provider, exchange: Exchange, key: UpstreamKey) -> tuple[tuple[str, str], ...]:
+    """A tuple, by which the upstream client finds the head it has written for the same headers before."""
     request = exchange.request
     accept = "text/event-stream" if exchange.ask is not None and exchange.ask.stream else "application/json"
-    return [
+    return (
         ("content-type", "application/json"),
         ("accept", accept),
         ("accept-encoding", "identity"),  # usage must be read on the way through
         ("user-agent", f"trollproxy/{__version__}"),
         *request.format.auth_headers(key.secret),
-        *request.format.forward_headers(request.headers),
+        *_forwarded(request),
         *provider.headers,
-    ]
+    )
+
+
+def _forwarded(request: ClientRequest) -> Headers:
+    headers = request.format.forward_headers(request.headers)
+    for name, value in headers:
+        if not (value.isascii() and value.isprintable()):
+            raise InvalidRequest(f"The header {name} holds characters that cannot be sent on.", param=name)
+    return headers
 
 
 def _pick(pool: Pool[UpstreamKey], now_s: float) -> UpstreamKey:
@@ -116,7 +128,7 @@ def _pick(pool: Pool[UpstreamKey], now_s: float) -> UpstreamKey:
     return key
 
 
-def _report(pool: Pool[UpstreamKey], key: UpstreamKey, error: GatewayError, now_s: float) -> None:
+def _report(pool: Pool[UpstreamKey], key: UpstreamKey, error: GatewayError, *, now_s: float) -> None:
     if error.retry == "other_key":
         pool.report_failure(key, now_s + (error.retry_after_s or _REST_S.get(type(error), 1.0)))
 

@@ -42,7 +42,7 @@ class Billing:
             exchange.hold = Hold(None, exchange.wallet, amount)
             return
         if caller.friend is not None and caller.spend is not None:
-            self._check_friend(exchange, caller.friend, caller.spend, amount)
+            self._check_friend(exchange, caller.friend, caller.spend, amount_nusd=amount)
         exchange.hold = hold(caller.account, exchange.wallet, amount, now_s=exchange.started_at_s)
         if caller.spend is not None:
             exchange.hold.bind(caller.spend, _model_id(exchange))
@@ -74,10 +74,10 @@ class Billing:
             output_tokens=limit * exchange.ask.choices,
         )
 
-    def _check_friend(self, exchange: Exchange, key: FriendKey, spend: FriendSpend, amount: int) -> None:
+    def _check_friend(self, exchange: Exchange, key: FriendKey, spend: FriendSpend, *, amount_nusd: int) -> None:
         spend.roll(utc_day(exchange.started_at_s))
         model_id = _model_id(exchange)
-        check_friend(spend, model_id, key.model_limits.get(model_id), amount)
+        check_friend(spend, model_id, key.model_limits.get(model_id), amount_nusd=amount_nusd)
 
     def _charge(self, exchange: Exchange) -> Charge:
         assert exchange.caller is not None

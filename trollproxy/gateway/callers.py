@@ -80,7 +80,7 @@ class CallerPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class Callers:
     """The look-aside of keys and accounts."""
 
-    def __init__(self, store: Store, books: Books, accounts: Accounts, policy: CallerPolicy) -> None:
+    def __init__(self, store: Store, books: Books, accounts: Accounts, *, policy: CallerPolicy) -> None:
         self._store = store
         self._books = books
         self._accounts = accounts

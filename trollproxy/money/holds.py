@@ -91,7 +91,7 @@ def hold(account: Account, wallet: Wallet, amount_nusd: int, *, now_s: float) ->
     return Hold(account, wallet, amount_nusd)
 
 
-def check_friend(spend: FriendSpend, model: str, limit: ModelLimit | None, amount_nusd: int) -> None:
+def check_friend(spend: FriendSpend, model: str, limit: ModelLimit | None, *, amount_nusd: int) -> None:
     """Refuse what the owner has not opened to the friend, or has limited."""
     if limit is None or not limit.enabled:
         raise Forbidden(f"The model {model!r} is not open to this friend key.", code="model_not_allowed")

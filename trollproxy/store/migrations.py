@@ -98,22 +98,28 @@ MONGO_STEPS = (
 
 def migrate_sqlite(connection: sqlite3.Connection) -> None:
     """Take the missing steps, each in a transaction of its own together with its number."""
-    # The version is read inside the transaction: two processes may be opening the same file.
-    while True:
+    is_current = False
+    while not is_current:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            refuse_newer(version, len(SQLITE_STEPS))
-            if version < len(SQLITE_STEPS):
-                for statement in SQLITE_STEPS[version]:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {version + 1:d}")
+            is_current = take_step(connection)
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # some errors have rolled it back already
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
-        if version + 1 >= len(SQLITE_STEPS):
-            return
+
+
+def take_step(connection: sqlite3.Connection) -> bool:
+    """Return whether there was none to take. The version is read in the transaction: others may be opening the file."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    refuse_newer(version, len(SQLITE_STEPS))
+    if version == len(SQLITE_STEPS):
+        return True
+    for statement in SQLITE_STEPS[version]:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {version + 1:d}")
+    return False
 
 
 async def migrate_mongo(database: Any) -> None:

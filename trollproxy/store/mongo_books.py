@@ -11,8 +11,8 @@ The driver's client belongs to mongo.py; nothing here knows connections or deadl
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -57,7 +57,12 @@ ANY: Mapping[str, Any] = {}
 ROUNDS = 5  # tries at documents that others change between our write and our look; each round sees some through
 
 Groups = dict[str, list[Charge]]
-MakeUpdate = Callable[[str, Sequence[Charge], str], UpdateOne]
+
+
+class MakeUpdate(Protocol):
+    """How a group of charges is put on its document; one of the functions of mongo_updates."""
+
+    def __call__(self, name: str, charges: Sequence[Charge], /, *, writer: str) -> UpdateOne: ...
 
 
 def only_duplicates(error: BulkWriteError) -> list[int]:
@@ -102,13 +107,13 @@ async def read_by(
 
 
 async def advance(
-    collection: Any, field: str, groups: Groups, *, writer: str, make: MakeUpdate, query: Mapping[str, Any] = ANY
+    collection: Any, field: str, *, groups: Groups, writer: str, make: MakeUpdate, query: Mapping[str, Any] = ANY
 ) -> Groups:
     """Bring each document past its charges, whatever part of them it has seen. Return the groups with no document."""
     left = groups
     lost: Groups = {}
     for _ in range(ROUNDS):
-        if await bulk(collection, [make(name, charges, writer) for name, charges in left.items()]) == len(left):
+        if await bulk(collection, [make(name, charges, writer=writer) for name, charges in left.items()]) == len(left):
             return lost
         only = {field: 1, updates.watermark(writer): 1}
         docs = await read_by(collection, field, values=list(left), query=query, only=only)
@@ -146,11 +151,9 @@ class MongoBooks:
         billed = [charge for charge in charges if charge.username]
         buried = await self._post([usage_entry(charge, batch.writer) for charge in billed])
         await insert_new(self._logs, [charge_to_doc(charge) for charge in charges])
-        by_user = group_by(billed, lambda charge: None if charge.request_id in buried else charge.username)
-        lost = await self._draw(by_user, batch.writer)
-        for username in lost:
-            del by_user[username]
-        await self._count_friends([charge for mine in by_user.values() for charge in mine], batch.writer)
+        alive = [charge for charge in billed if charge.request_id not in buried]
+        lost = await self._draw(group_by(alive, lambda charge: charge.username), batch.writer)
+        await self._count_friends([charge for charge in alive if charge.username not in lost], batch.writer)
         reasons = buried | await self._why_lost(lost)
         await self._bury([charge for charge in billed if charge.request_id in reasons], reasons)
         await self._touch_keys(batch.last_used)
@@ -167,14 +170,14 @@ class MongoBooks:
         return {entry["_id"]: entry["reason"] for entry in stored if entry["state"] == DEAD}
 
     async def _draw(self, groups: Groups, writer: str) -> Groups:
-        return await advance(self._users, "username", groups, writer=writer, make=updates.draw, query=MIGRATED)
+        return await advance(self._users, "username", groups=groups, writer=writer, make=updates.draw, query=MIGRATED)
 
     async def _count_friends(self, charges: Sequence[Charge], writer: str) -> None:
         totals = group_by(charges, lambda charge: charge.friend_key_id)
         # A key that is gone has no total to keep; its owner has paid all the same.
-        await advance(self._friend_keys, "keyId", totals, writer=writer, make=updates.count_total)
+        await advance(self._friend_keys, "keyId", groups=totals, writer=writer, make=updates.count_total)
         days = group_by(charges, counter_id)
-        lost = await advance(self._friend_spend, "_id", days, writer=writer, make=updates.count_day)
+        lost = await advance(self._friend_spend, "_id", groups=days, writer=writer, make=updates.count_day)
         if lost:
             raise unavailable()  # an upsert that neither found nor made its document: repeat the batch
 

@@ -27,18 +27,18 @@ def watermark(writer: str) -> str:
 
 
 def unseen(writer: str, charges: Sequence[Charge]) -> Doc:
-    return {watermark(writer): {"$not": {"$gte": Int64(charges[0].seq)}}}
+    return {watermark(writer): {"$not": {"$gte": Int64(min(charge.seq for charge in charges))}}}
 
 
 def seen(writer: str, charges: Sequence[Charge]) -> Doc:
-    return {watermark(writer): Int64(charges[-1].seq)}
+    return {watermark(writer): Int64(max(charge.seq for charge in charges))}
 
 
 def or_zero(field: str) -> Doc:
     return {"$ifNull": [f"${field}", ZERO]}
 
 
-def draw(username: str, charges: Sequence[Charge], writer: str) -> UpdateOne:
+def draw(username: str, charges: Sequence[Charge], *, writer: str) -> UpdateOne:
     """Take from the wallets what `tally.take` says: credits to 0, refCredits to 0, the rest from credits."""
     drawn = sum_draw(charges)
     cost = Int64(drawn.legacy_nusd)
@@ -56,7 +56,7 @@ def draw(username: str, charges: Sequence[Charge], writer: str) -> UpdateOne:
     return UpdateOne(guard, [{"$set": changes | seen(writer, charges)}])
 
 
-def count_total(key_id: str, charges: Sequence[Charge], writer: str) -> UpdateOne:
+def count_total(key_id: str, charges: Sequence[Charge], *, writer: str) -> UpdateOne:
     dollars = {"$convert": {"input": "$totalSpent", "to": "double", "onError": 0.0, "onNull": 0.0}}
     from_seeds = {"$toLong": {"$round": [{"$multiply": [dollars, 1e9]}, 0]}}
     spent = {"$cond": [{"$eq": [{"$type": "$totalSpent"}, "long"]}, "$totalSpent", from_seeds]}
@@ -64,7 +64,7 @@ def count_total(key_id: str, charges: Sequence[Charge], writer: str) -> UpdateOn
     return UpdateOne({"keyId": key_id, **unseen(writer, charges)}, [{"$set": changes | seen(writer, charges)}])
 
 
-def count_day(name: str, charges: Sequence[Charge], writer: str) -> UpdateOne:
+def count_day(name: str, charges: Sequence[Charge], *, writer: str) -> UpdateOne:
     """Add to a friend key's counter of a model and a day. Where the guard fails, the upsert meets a duplicate id."""
     first = charges[0]
     changes: Doc = {

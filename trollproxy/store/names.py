@@ -1,6 +1,7 @@
-"""What things are called in every store: collections or tables, and the fields of a charge.
+"""The words and bounds that all stores share: tables, fields of a charge, limits, and the errors they answer with.
 
-The words are the seeds' own, so that their data is read where it stands. Nothing here knows a database.
+The words are the seeds' own, so that their data is read where it stands. Values whose stored form is the same in every
+store (model limits, dollars of the seeds) are converted here. Nothing here knows a database.
 """
 
 import datetime as dt

@@ -64,8 +64,10 @@ class Lane:
             raise unavailable() from error
 
     async def close(self) -> None:
-        await self.run(lambda db: db.close())
-        self.abandon()
+        try:
+            await self.run(lambda db: db.close())
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -180,19 +182,19 @@ class SqliteStore:
         await self._write(lambda db: sqlite_books.open_account(db, user))
 
     async def add_client_key(self, key: ClientKey) -> None:
-        await self._write(lambda db: insert(db, CLIENT_KEYS, client_key_to_row(key)))
+        await self._write(lambda db: insert(db, CLIENT_KEYS, row=client_key_to_row(key)))
 
     async def add_friend_key(self, key: FriendKey) -> None:
-        await self._write(lambda db: insert(db, FRIEND_KEYS, friend_key_to_row(key)))
+        await self._write(lambda db: insert(db, FRIEND_KEYS, row=friend_key_to_row(key)))
 
     async def replace_client_key(self, old_key_id: str, key: ClientKey) -> None:
-        await self._write(lambda db: sqlite_keys.replace_client_key(db, old_key_id, key))
+        await self._write(lambda db: sqlite_keys.replace_client_key(db, old_key_id, key=key))
 
     async def set_client_key_active(self, key_id: str, *, active: bool) -> bool:
-        return await self._write(lambda db: sqlite_keys.set_active(db, CLIENT_KEYS, key_id, active=active))
+        return await self._write(lambda db: sqlite_keys.set_active(db, CLIENT_KEYS, key_id=key_id, active=active))
 
     async def set_friend_key_active(self, key_id: str, *, active: bool) -> bool:
-        return await self._write(lambda db: sqlite_keys.set_active(db, FRIEND_KEYS, key_id, active=active))
+        return await self._write(lambda db: sqlite_keys.set_active(db, FRIEND_KEYS, key_id=key_id, active=active))
 
     async def list_users(self, *, after: str = "", limit: int = 100) -> list[User]:
         query = "SELECT * FROM usersNew WHERE username > ? ORDER BY username LIMIT ?"
@@ -223,7 +225,7 @@ class SqliteStore:
         return [charge_from_row(row) for row in rows]
 
     async def sum_ledger(self, username: str, wallet: str) -> int:
-        return await self._read(lambda db: sqlite_books.sum_ledger(db, username, wallet))
+        return await self._read(lambda db: sqlite_books.sum_ledger(db, username, wallet=wallet))
 
     async def _read(self, job: Job[T]) -> T:
         if self._reader is None:
@@ -238,4 +240,4 @@ class SqliteStore:
     async def _read_many(
         self, table: str, column: str, *, values: Sequence[str], read: Callable[[sqlite3.Row], T]
     ) -> list[T]:
-        return await self._read(lambda db: sqlite_keys.read_many(db, table, column, values=values, read=read))
+        return await self._read(lambda db: sqlite_keys.read_many(db, table, column=column, values=values, read=read))

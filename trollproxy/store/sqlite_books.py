@@ -32,19 +32,19 @@ from trollproxy.store.tally import Balance, counter_id, give, group_by, sum_cost
 def write_batch(db: sqlite3.Connection, batch: Batch) -> None:
     charges = unique_charges(batch.charges)
     for charge in charges:
-        insert(db, REQUEST_LOGS, charge_to_row(charge), known_by="_id")
-    fresh = [charge for charge in charges if charge.username and post_usage(db, charge, batch.writer)]
+        insert(db, REQUEST_LOGS, row=charge_to_row(charge), known_by="_id")
+    fresh = [charge for charge in charges if charge.username and post_usage(db, charge, writer=batch.writer)]
     for username, mine in group_by(fresh, lambda charge: charge.username).items():
         reason = why_not_payable(db, username)
         if reason is None:
-            draw(db, username, mine)
+            draw(db, username, charges=mine)
             count_friends(db, mine)
         else:
-            bury(db, mine, reason)
+            bury(db, mine, reason=reason)
     touch_keys(db, batch.last_used)
 
 
-def post_usage(db: sqlite3.Connection, charge: Charge, writer: str) -> bool:
+def post_usage(db: sqlite3.Connection, charge: Charge, *, writer: str) -> bool:
     """Return whether the charge is new to the ledger."""
     return post(
         db,
@@ -64,7 +64,7 @@ def post_usage(db: sqlite3.Connection, charge: Charge, writer: str) -> bool:
 
 def post(db: sqlite3.Connection, row: Row) -> bool:
     """Write an entry; one that is there must say the same."""
-    if insert(db, LEDGER, row, known_by="_id"):
+    if insert(db, LEDGER, row=row, known_by="_id"):
         return True
     stored = db.execute("SELECT * FROM ledger WHERE _id = ?", (row["_id"],)).fetchone()
     said = ("type", "username", "wallet", "amount", "writer", "seq")
@@ -86,7 +86,7 @@ def read_balance(db: sqlite3.Connection, username: str) -> Balance:
     return Balance(credits=row["credits"], ref_credits=row["refCredits"], credits_new=row["creditsNew"])
 
 
-def set_balance(db: sqlite3.Connection, username: str, balance: Balance, *, tokens: int) -> None:
+def set_balance(db: sqlite3.Connection, username: str, *, balance: Balance, tokens: int) -> None:
     row = {**msgspec.structs.asdict(balance), "tokens": tokens, "username": username}
     db.execute(
         """UPDATE usersNew SET credits = :credits, refCredits = :ref_credits, creditsNew = :credits_new,
@@ -95,9 +95,9 @@ def set_balance(db: sqlite3.Connection, username: str, balance: Balance, *, toke
     )
 
 
-def draw(db: sqlite3.Connection, username: str, charges: Sequence[Charge]) -> None:
+def draw(db: sqlite3.Connection, username: str, *, charges: Sequence[Charge]) -> None:
     drawn = sum_draw(charges)
-    set_balance(db, username, take(read_balance(db, username), drawn), tokens=drawn.tokens)
+    set_balance(db, username, balance=take(read_balance(db, username), drawn), tokens=drawn.tokens)
 
 
 def count_friends(db: sqlite3.Connection, charges: Sequence[Charge]) -> None:
@@ -105,16 +105,16 @@ def count_friends(db: sqlite3.Connection, charges: Sequence[Charge]) -> None:
         db.execute("UPDATE friend_keys SET totalSpent = totalSpent + ? WHERE keyId = ?", (sum_cost(mine), key_id))
     for name, mine in group_by(charges, counter_id).items():
         row = {"_id": name, "keyId": mine[0].friend_key_id, "day": mine[0].day, "model": mine[0].model, "spent": 0}
-        insert(db, FRIEND_SPEND, row, known_by="_id")
+        insert(db, FRIEND_SPEND, row=row, known_by="_id")
         db.execute("UPDATE friend_spend SET spent = spent + ? WHERE _id = ?", (sum_cost(mine), name))
 
 
-def bury(db: sqlite3.Connection, charges: Sequence[Charge], reason: str) -> None:
+def bury(db: sqlite3.Connection, charges: Sequence[Charge], *, reason: str) -> None:
     """Set aside what nobody can pay. The entry stays, marked, so that a repetition finds it done."""
     for charge in charges:
         db.execute("UPDATE ledger SET state = ? WHERE _id = ?", (DEAD, charge.request_id))
         text = msgspec.json.encode(charge).decode()
-        insert(db, DEAD_LETTERS, {"_id": charge.request_id, "reason": reason, "charge": text}, known_by="_id")
+        insert(db, DEAD_LETTERS, row={"_id": charge.request_id, "reason": reason, "charge": text}, known_by="_id")
 
 
 def touch_keys(db: sqlite3.Connection, last_used: dict[str, float]) -> None:
@@ -131,7 +131,7 @@ def apply_credit(db: sqlite3.Connection, credit: Credit) -> bool:
         raise Forbidden("This account's balance has to be migrated first.", code="migration_required")
     if not post(db, credit_to_row(credit)):
         return False
-    set_balance(db, credit.username, give(read_balance(db, credit.username), credit), tokens=0)
+    set_balance(db, credit.username, balance=give(read_balance(db, credit.username), credit), tokens=0)
     return True
 
 
@@ -151,15 +151,15 @@ def credit_to_row(credit: Credit) -> Row:
 def open_account(db: sqlite3.Connection, user: User) -> None:
     """Write a user, and what it starts with as entries, so that the ledger alone explains the balance."""
     row = user_to_row(user)
-    insert(db, USERS, row)
+    insert(db, USERS, row=row)
     openings = {"legacy": row["credits"] + row["refCredits"], "new": row["creditsNew"]}
     for wallet, amount in openings.items():
         if amount:
             entry: Row = {"_id": f"opening|{user.username}|{wallet}", "type": "opening", "username": user.username}
             entry |= {"wallet": wallet, "amount": amount, "state": APPLIED, "createdAt": user.created_at_s}
-            insert(db, LEDGER, entry)
+            insert(db, LEDGER, row=entry)
 
 
-def sum_ledger(db: sqlite3.Connection, username: str, wallet: str) -> int:
+def sum_ledger(db: sqlite3.Connection, username: str, *, wallet: str) -> int:
     query = "SELECT COALESCE(SUM(amount), 0) FROM ledger WHERE username = ? AND wallet = ? AND state = ?"
     return int(db.execute(query, (username, wallet, APPLIED)).fetchone()[0])

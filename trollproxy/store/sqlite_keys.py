@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def read_many(
-    db: sqlite3.Connection, table: str, column: str, *, values: Sequence[str], read: Callable[[sqlite3.Row], T]
+    db: sqlite3.Connection, table: str, *, column: str, values: Sequence[str], read: Callable[[sqlite3.Row], T]
 ) -> list[T]:
     found: list[T] = []
     for chunk in chunks(values, CHUNK):
@@ -43,19 +43,19 @@ def list_friend_keys(db: sqlite3.Connection, owner: str) -> list[FriendKey]:
 
 
 def adopt_client_key(db: sqlite3.Connection, material: ClientKeyMaterial, *, now_s: float) -> ClientKey | None:
-    if not adopt_row(db, CLIENT_KEYS, material):
+    if not adopt_row(db, CLIENT_KEYS, material=material):
         adopt_user_key(db, material, now_s=now_s)
-    row = find_adopted(db, CLIENT_KEYS, material)
+    row = find_adopted(db, CLIENT_KEYS, material=material)
     return client_key_from_row(row) if row else None
 
 
 def adopt_friend_key(db: sqlite3.Connection, material: ClientKeyMaterial) -> FriendKey | None:
-    adopt_row(db, FRIEND_KEYS, material)
-    row = find_adopted(db, FRIEND_KEYS, material)
+    adopt_row(db, FRIEND_KEYS, material=material)
+    row = find_adopted(db, FRIEND_KEYS, material=material)
     return friend_key_from_row(row) if row else None
 
 
-def adopt_row(db: sqlite3.Connection, table: str, material: ClientKeyMaterial) -> bool:
+def adopt_row(db: sqlite3.Connection, table: str, *, material: ClientKeyMaterial) -> bool:
     query = f"""UPDATE {table} SET keyId = ?, keyHash = ?, key = NULL
                 WHERE _id = (SELECT _id FROM {table} WHERE key = ? LIMIT 1)"""  # noqa: S608 -- own words
     return db.execute(query, (material.key_id, material.key_hash, material.plain)).rowcount == 1
@@ -68,29 +68,29 @@ def adopt_user_key(db: sqlite3.Connection, material: ClientKeyMaterial, *, now_s
     key = ClientKey(
         key_id=material.key_id, key_hash=material.key_hash, username=owner["username"], tier="dev", created_at_s=now_s
     )
-    insert(db, CLIENT_KEYS, client_key_to_row(key), known_by="keyId")
-    if find_adopted(db, CLIENT_KEYS, material):
+    insert(db, CLIENT_KEYS, row=client_key_to_row(key), known_by="keyId")
+    if find_adopted(db, CLIENT_KEYS, material=material):
         db.execute("UPDATE usersNew SET apiKey = NULL WHERE apiKey = ?", (material.plain,))
 
 
-def find_adopted(db: sqlite3.Connection, table: str, material: ClientKeyMaterial) -> sqlite3.Row | None:
+def find_adopted(db: sqlite3.Connection, table: str, *, material: ClientKeyMaterial) -> sqlite3.Row | None:
     """By hash as well as by id, so that nobody is taken for the owner of a key that merely shares an id."""
     query = f"SELECT * FROM {table} WHERE keyId = ? AND keyHash = ?"  # noqa: S608 -- own words
     row: sqlite3.Row | None = db.execute(query, (material.key_id, material.key_hash)).fetchone()
     return row
 
 
-def replace_client_key(db: sqlite3.Connection, old_key_id: str, key: ClientKey) -> None:
+def replace_client_key(db: sqlite3.Connection, old_key_id: str, *, key: ClientKey) -> None:
     row = client_key_to_row(key)
     changes = ", ".join(f"{column} = :{column}" for column in row)
     query = f"UPDATE user_keys SET {changes}, key = NULL WHERE keyId = :old_key_id"  # noqa: S608 -- own words
     if db.execute(query, {**row, "old_key_id": old_key_id}).rowcount:
         return
     material = ClientKeyMaterial(key_id=key.key_id, key_hash=key.key_hash, plain="")
-    if not find_adopted(db, CLIENT_KEYS, material):  # found: a repetition, whose first go went through
+    if not find_adopted(db, CLIENT_KEYS, material=material):  # found: a repetition, whose first go went through
         raise NotFound("There is no such key.")
 
 
-def set_active(db: sqlite3.Connection, table: str, key_id: str, *, active: bool) -> bool:
+def set_active(db: sqlite3.Connection, table: str, *, key_id: str, active: bool) -> bool:
     query = f"UPDATE {table} SET isActive = ? WHERE keyId = ?"  # noqa: S608 -- own words
     return db.execute(query, (active, key_id)).rowcount == 1

@@ -15,7 +15,7 @@ from trollproxy.store.names import charge_from_stored, charge_to_stored, limits_
 Row = dict[str, Any]
 
 
-def insert(db: sqlite3.Connection, table: str, row: Row, *, known_by: str | None = None) -> bool:
+def insert(db: sqlite3.Connection, table: str, *, row: Row, known_by: str | None = None) -> bool:
     """Return whether the row is new. With `known_by`, a row of the same value in that column is left as it is.
 
     Table and columns are this package's own words, never a caller's.

@@ -17,13 +17,11 @@ LITERAL_MODEL_LIMIT = 200  # a longer name is known by its hash, so that an id s
 
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user's charges of one batch take, and between which sequence numbers they lie."""
+    """What a user's charges of one batch take, and how many tokens they used."""
 
     legacy_nusd: int
     new_nusd: int
     tokens: int
-    first_seq: int
-    last_seq: int
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +56,6 @@ def sum_draw(charges: Sequence[Charge]) -> Draw:
         legacy_nusd=sum_cost(charge for charge in charges if charge.wallet == "legacy"),
         new_nusd=sum_cost(charge for charge in charges if charge.wallet == "new"),
         tokens=sum(charge.usage.input_tokens + charge.usage.output_tokens for charge in charges),
-        first_seq=charges[0].seq,
-        last_seq=charges[-1].seq,
     )
 
 

@@ -116,7 +116,7 @@ class _ModelTally:
 class _Gauge:
     __slots__ = ("help", "labels", "name", "read")
 
-    def __init__(self, name: str, explanation: str, read: Callable[[], Reading], labels: tuple[str, ...]) -> None:
+    def __init__(self, name: str, explanation: str, read: Callable[[], Reading], *, labels: tuple[str, ...]) -> None:
         self.name, self.help, self.read, self.labels = name, explanation, read, labels
 
     def family(self) -> Metric:
@@ -160,12 +160,12 @@ class Metrics(Collector):
         if done["first_token_s"] is not None:
             tally.first_token.observe(done["first_token_s"])
 
-    def gauge(self, name: str, help: str, read: Callable[[], Reading], labels: Iterable[str] = ()) -> None:  # noqa: A002 - Prometheus' own word
+    def gauge(self, name: str, help: str, read: Callable[[], Reading], *, labels: Iterable[str] = ()) -> None:  # noqa: A002 - Prometheus' own word
         """Register a value that is read at each scrape. `read` must be quick, and may give one value per label set."""
         full = PREFIX + name.removeprefix(PREFIX)
         if full in self._gauges:
             raise ValueError(f"the gauge {full} is registered twice")
-        self._gauges[full] = _Gauge(full, help, read, tuple(labels))
+        self._gauges[full] = _Gauge(full, help, read, labels=tuple(labels))
 
     def render(self) -> bytes:
         return generate_latest(self._registry)

@@ -21,8 +21,9 @@ import msgspec
 from trollproxy.errors import GatewayError, Overloaded, UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
 from trollproxy.ports import UpstreamCall
 from trollproxy.records import Endpoint, Timeouts
-from trollproxy.upstream.connection import Connection, Reply
+from trollproxy.upstream.connection import Connection
 from trollproxy.upstream.dns import Resolver
+from trollproxy.upstream.reply import Reply
 
 MAX_ROUTES = 1024  # request heads kept ready: formats x upstream keys, with room to spare
 

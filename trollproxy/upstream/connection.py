@@ -15,13 +15,13 @@ Must not know: pools, retries, host names, formats.
 import asyncio
 import math
 import weakref
-from collections.abc import Callable, Mapping
 from typing import Final, Literal, Protocol, cast
 
 import httptools
 
 from trollproxy.errors import GatewayError, UpstreamBroken, UpstreamTimeout
 from trollproxy.records import Timeouts
+from trollproxy.upstream.reply import Reply
 
 Phase = Literal["idle", "sending", "first_byte", "body"]
 
@@ -49,122 +49,6 @@ class Owner(Protocol):
 
     def on_lost(self, connection: "Connection") -> None:
         """The connection is closed. May be called more than once."""
-
-
-class Reply:
-    """A provider's answer (`ports.UpstreamReply`). `on_progress` is called when a head, a piece or the end has come."""
-
-    __slots__ = (
-        "__weakref__",
-        "_pieces",
-        "_waiter",
-        "buffered_bytes",
-        "connection",
-        "error",
-        "has_head",
-        "headers",
-        "is_complete",
-        "is_resendable",
-        "on_progress",
-        "status",
-    )
-
-    def __init__(self, connection: "Connection") -> None:
-        self.connection: Connection | None = connection  # None once nothing more can arrive
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
-        self.has_head = False
-        self.is_complete = False  # all has arrived; pieces may still wait to be taken
-        self.is_resendable = False  # the reused connection had died: the request may be sent once more
-        self.error: GatewayError | None = None
-        self.buffered_bytes = 0
-        self.on_progress: Callable[[], None] | None = None
-        self._pieces: list[bytes] = []
-        self._waiter: asyncio.Future[None] | None = None
-
-    def take(self) -> bytes:
-        """All that is buffered, without waiting; b"" says nothing about the end."""
-        pieces = self._pieces
-        if not pieces:
-            return b""
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self.buffered_bytes = 0
-        if self.connection is not None:
-            self.connection.resume()
-        return data
-
-    async def read(self) -> bytes:
-        while not self._pieces:
-            if self.is_complete:
-                return b""
-            if self.error is not None:
-                raise self.error
-            await self._wait()
-        return self.take()
-
-    async def read_all(self, limit: int) -> bytes:
-        pieces: list[bytes] = []
-        total = 0
-        while piece := await self.read():
-            total += len(piece)
-            if total > limit:
-                self.close()
-                raise UpstreamBroken("The provider's answer is longer than the gateway accepts.")
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    async def wait_for_head(self) -> None:
-        try:
-            while not self.has_head and self.error is None:
-                await self._wait()
-        except asyncio.CancelledError:
-            self.close()
-            raise
-        if self.error is not None and not self.has_head:
-            raise self.error
-
-    def close(self) -> None:
-        self._pieces.clear()
-        self.buffered_bytes = 0
-        if self.connection is not None:
-            self.connection.drop()
-            self.finish(UpstreamBroken("The answer was given up before its end."))
-
-    def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        self.status = status
-        self.headers = headers
-        self.has_head = True
-
-    def push(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self.buffered_bytes += len(piece)
-
-    def finish(self, error: GatewayError | None = None) -> None:
-        self.connection = None
-        self.error = error
-        self.is_complete = error is None
-        self.wake()
-
-    def wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-        if self.on_progress is not None:
-            self.on_progress()
-
-    async def _wait(self) -> None:
-        assert self._waiter is None, "two tasks read one reply"
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def __del__(self) -> None:
-        if self.connection is not None:
-            self.on_progress = None
-            self.close()
 
 
 class Connection(asyncio.Protocol):

@@ -44,15 +44,15 @@ class TransportStream:
         self._keep_alive = False
 
     def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-        self._begin(status, headers, f"content-length: {len(body)}\r\n".encode(), body)
+        self._begin(status, headers, framing=f"content-length: {len(body)}\r\n".encode(), body=body)
         self._is_ended = True
 
     def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         if self._is_chunked:
-            self._begin(status, headers, b"transfer-encoding: chunked\r\n", b"")
+            self._begin(status, headers, framing=b"transfer-encoding: chunked\r\n")
         else:
             self._keep_alive = False  # HTTP/1.0 knows the end of a stream by the end of the connection
-            self._begin(status, headers, b"", b"")
+            self._begin(status, headers, framing=b"")
 
     def write(self, data: bytes) -> None:
         assert self.is_started
@@ -74,7 +74,7 @@ class TransportStream:
             self._put(b"0\r\n\r\n")
         self._is_ended = True
 
-    def _begin(self, status: int, headers: Sequence[tuple[str, str]], framing: bytes, body: bytes) -> None:
+    def _begin(self, status: int, headers: Sequence[tuple[str, str]], *, framing: bytes, body: bytes = b"") -> None:
         assert not self.is_started, "an answer begins once"
         self.is_started = True
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)

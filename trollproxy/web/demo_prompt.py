@@ -225,11 +225,11 @@ def _tool(tool: object) -> Tool | None:
 
 def arguments_for(schema: Json) -> Json:
     """Plausible arguments: the required properties, as their schema wants them."""
-    made = _make(schema, schema, "", 0)
+    made = _make(schema, schema, "", depth=0)
     return made if isinstance(made, dict) else {}
 
 
-def _make(schema: object, root: Json, name: str, depth: int) -> object:
+def _make(schema: object, root: Json, name: str, *, depth: int) -> object:
     schema = _resolve(schema, root)
     if depth > MAX_SCHEMA_DEPTH:
         return None
@@ -242,9 +242,9 @@ def _make(schema: object, root: Json, name: str, depth: int) -> object:
     if kinds[0] == "object":
         properties = _object(schema.get("properties"))
         required = map(str, _list(schema.get("required")))
-        return {key: _make(properties.get(key), root, key, depth + 1) for key in required}
+        return {key: _make(properties.get(key), root, key, depth=depth + 1) for key in required}
     if kinds[0] == "array":
-        item = _make(schema.get("items"), root, name, depth + 1)
+        item = _make(schema.get("items"), root, name, depth=depth + 1)
         return [item] * (schema["minItems"] if schema.get("minItems") in range(2, MAX_ITEMS) else 1)
     return _scalar(schema, str(kinds[0]), name)
 

@@ -21,7 +21,7 @@ _BACKLOG = 4096  # a burst of clients at a restart; the kernel caps it at net.co
 _MODEL_PREFIX = "/v1/models/"
 
 
-def build_table(llm: LlmRoutes, models: ModelRoutes, health: HealthRoutes, admin: AdminRoutes) -> Table:
+def build_table(*, llm: LlmRoutes, models: ModelRoutes, health: HealthRoutes, admin: AdminRoutes) -> Table:
     """Every endpoint there is. docs/endpoints.md describes each."""
     return {
         "/v1/chat/completions": {"POST": llm.chat},

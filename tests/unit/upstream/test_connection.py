@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.aio import run
 from trollproxy.errors import UpstreamBroken, UpstreamTimeout
 from trollproxy.records import Timeouts
-from trollproxy.upstream.connection import MAX_FIELDS, MAX_HEAD_BYTES, MAX_UNREAD_BYTES, Connection, Reply
+from trollproxy.upstream.connection import MAX_FIELDS, MAX_HEAD_BYTES, MAX_UNREAD_BYTES, Connection
+from trollproxy.upstream.reply import Reply
 
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: "
 OK = b"HTTP/1.1 200 OK\r\n"
