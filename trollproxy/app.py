@@ -81,11 +81,11 @@ class Gateway:
         self.metrics = Metrics()
         self.accounts = Accounts()
         self.gate = Gate(clock=CLOCK, new_request_id=new_request_id, max_in_flight=settings.limits.max_in_flight)
+        self._writer_id = self.data_dir.writer_id()
         self.writer = Writer(
             self.store,
             self.accounts,
-            writer_id=self.data_dir.writer_id(),
-            first_seq=time.time_ns(),  # above every number of an earlier run without having to remember them
+            writer_id=self._writer_id,
             interval_s=float(settings.billing.flush_interval_s) if settings.billing.batching else 0.0,
             jitter=random.random,
         )
@@ -108,6 +108,7 @@ class Gateway:
     async def open(self) -> None:
         """Open the store and know the models; nothing listens yet."""
         await self.store.open()
+        self.writer.continue_after(await self.store.read_last_seq(self._writer_id))
         if self._settings.demo:
             self._demo_endpoint = ("127.0.0.1", await self._demo.start())
         self._show(self._settings)

@@ -78,7 +78,13 @@ class Store(Protocol):
         """Move a wallet's balance and write the ledger entry. False: this entry id was applied before."""
 
     async def write_batch(self, batch: Batch) -> None:
-        """Put charges on the books. Safe to repeat with the same or overlapping charges, in any grouping."""
+        """Put charges on the books. Safe to repeat with the same or overlapping charges, in any grouping.
+
+        A writer's charges first arrive in order of `seq`: one that comes late is taken for one that was seen.
+        """
+
+    async def read_last_seq(self, writer: str) -> int:
+        """The highest number of a writer on the ledger; 0 if it wrote nothing."""
 
     async def read_charge(self, request_id: str) -> Charge | None: ...
 

@@ -23,6 +23,7 @@ from tests.conformance.store_lab import (
 )
 from trollproxy.chat import Usage
 from trollproxy.errors import GatewayError, NotFound, StoreUnavailable
+from trollproxy.policy import wallets
 from trollproxy.ports import Store
 from trollproxy.records import Charge, Credit, CreditKind, ModelLimit, Wallet
 from trollproxy.store import tally
@@ -69,6 +70,17 @@ def test_a_charge_is_read_as_it_was_written(lab: Lab) -> None:
         assert await store.read_charge("req-2") == bare
         assert await store.read_charge("req-3") is None
         assert await store.list_charges("ann") == [full]
+
+    play(lab, scene)
+
+
+def test_a_writer_finds_its_last_number(lab: Lab) -> None:
+    async def scene(store: Store) -> None:
+        assert await store.read_last_seq("w1") == 0
+        await store.add_user(make_user("ann"))
+        await store.write_batch(make_batch(make_charge(7), make_charge(9), writer="w1"))
+        await store.write_batch(make_batch(make_charge(12), writer="w2"))
+        assert await store.read_last_seq("w1") == 9
 
     play(lab, scene)
 
@@ -202,10 +214,10 @@ def test_any_grouping_leaves_what_one_batch_leaves(
             await store.write_batch(make_batch(*mine[first:last], writer=f"w{run}"))
         for name in ("ann", "bob"):
             drawn = [charge for charge in mine if charge.username == names[name]]
-            balance = tally.Balance(credits=start[0], ref_credits=start[1], credits_new=start[2])
+            balance = wallets.Balance(**amounts)
             if drawn:
-                balance = tally.take(balance, tally.sum_draw(drawn))
-            expected = (balance.credits, balance.ref_credits, balance.credits_new)
+                balance = wallets.take(balance, tally.sum_draw(drawn))
+            expected = (balance.credits_nusd, balance.ref_credits_nusd, balance.credits_new_nusd)
             assert await balances(store, names[name]) == expected
         lent = [charge for charge in mine if charge.friend_key_id and charge.username != names["ghost"]]
         assert (await store.read_friend_keys([names["fk-1"]]))[0].total_spent_nusd == tally.sum_cost(lent)

@@ -258,8 +258,9 @@ def by_bearer(gateway: GatewayProcess) -> str:
 
 def by_api_key_header(gateway: GatewayProcess) -> str:
     headers: Any = {"x-api-key": gateway.key, "Authorization": openai.Omit()}
-    with openai_sdk(gateway, default_headers=headers) as sdk:
-        return sdk.chat.completions.create(model="demo", messages=user(FIVE))._request_id or ""
+    with openai_sdk(gateway) as sdk:
+        reply = sdk.chat.completions.create(model="demo", messages=user(FIVE), extra_headers=headers)
+        return reply._request_id or ""
 
 
 def by_api_key(gateway: GatewayProcess) -> str:

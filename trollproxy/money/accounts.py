@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from trollproxy.policy.wallets import Balance, Draw, take
 from trollproxy.records import User, Wallet
 
 
@@ -76,13 +77,11 @@ class Accounts:
 
 
 def drained(user: User, wallet: Wallet, cost_nusd: int) -> User:
-    """The user after paying: credits first, then refCredits, never below 0; the rest is owed in credits."""
-    changes: dict[str, int] = {}
-    if wallet == "new":
-        changes["credits_new_nusd"] = user.credits_new_nusd - cost_nusd
-    else:
-        from_credits = min(cost_nusd, max(0, user.credits_nusd))
-        from_ref = min(cost_nusd - from_credits, user.ref_credits_nusd)
-        changes["credits_nusd"] = user.credits_nusd - (cost_nusd - from_ref)
-        changes["ref_credits_nusd"] = user.ref_credits_nusd - from_ref
-    return msgspec.structs.replace(user, **changes)
+    """The user after paying."""
+    balance = Balance(
+        credits_nusd=user.credits_nusd,
+        ref_credits_nusd=user.ref_credits_nusd,
+        credits_new_nusd=user.credits_new_nusd,
+    )
+    draw = Draw(new_nusd=cost_nusd) if wallet == "new" else Draw(legacy_nusd=cost_nusd)
+    return msgspec.structs.replace(user, **msgspec.structs.asdict(take(balance, draw)))

@@ -42,14 +42,13 @@ class Writer:
         books: Books,
         *,
         writer_id: str,
-        first_seq: int,
         interval_s: float,
         jitter: Callable[[], float],
     ) -> None:
         self._store = store
         self._books = books
         self._writer_id = writer_id
-        self._seq = first_seq
+        self._seq = 0
         self._interval_s = interval_s  # 0 switches batching off: every charge wakes the flusher
         self._jitter = jitter
         self._queue: deque[Charge] = deque()
@@ -66,6 +65,10 @@ class Writer:
     def oldest_age_s(self, now_s: float) -> float:
         """How far the store is behind, by the start of the oldest charge that waits."""
         return max(0.0, now_s - self._queue[0].started_at_s) if self._queue else 0.0
+
+    def continue_after(self, seq: int) -> None:
+        """Number charges from here on: above all that an earlier run has on the books."""
+        self._seq = seq
 
     def next_seq(self) -> int:
         self._seq += 1

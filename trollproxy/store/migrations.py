@@ -59,6 +59,7 @@ BOOKS = (
         writer TEXT, seq INTEGER, note TEXT NOT NULL DEFAULT '', state TEXT NOT NULL,
         createdAt REAL NOT NULL) STRICT""",
     "CREATE INDEX ledger_wallet ON ledger (username, wallet)",
+    "CREATE INDEX ledger_writer ON ledger (writer, seq) WHERE writer IS NOT NULL",
     """CREATE TABLE friend_spend (
         _id TEXT PRIMARY KEY, keyId TEXT NOT NULL, day TEXT NOT NULL, model TEXT NOT NULL,
         spent INTEGER NOT NULL) STRICT""",
@@ -91,6 +92,7 @@ MONGO_STEPS = (
     (
         Index(REQUEST_LOGS, (("username", 1), ("startedAtS", -1), ("seq", -1))),
         Index(LEDGER, (("username", 1), ("wallet", 1), ("state", 1))),
+        Index(LEDGER, (("writer", 1), ("seq", 1)), is_sparse=True),
         Index(FRIEND_SPEND, (("keyId", 1), ("day", 1))),
     ),
 )

@@ -291,5 +291,9 @@ class MongoStore:
         return [charge_from_stored(doc) for doc in docs]
 
     @bounded_in_time
+    async def read_last_seq(self, writer: str) -> int:
+        return await self._books.read_last_seq(writer)
+
+    @bounded_in_time
     async def sum_ledger(self, username: str, wallet: str) -> int:
         return await self._books.sum_ledger(username, wallet)

@@ -277,6 +277,10 @@ class MongoBooks:
             raise
         await self._ledger.update_many({"_id": {"$in": ids}}, {"$set": {"state": APPLIED}})
 
+    async def read_last_seq(self, writer: str) -> int:
+        last = await self._ledger.find({"writer": writer}, {"seq": 1}).sort("seq", -1).to_list(1)
+        return int(last[0]["seq"]) if last else 0
+
     async def sum_ledger(self, username: str, wallet: str) -> int:
         moved = await self._moved_entries({"username": username, "wallet": wallet})
         counts = {"$or": [{"state": APPLIED}, {"_id": {"$in": moved}}]}

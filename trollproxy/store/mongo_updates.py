@@ -14,7 +14,7 @@ from pymongo import UpdateOne
 
 from trollproxy.records import Charge, Credit
 from trollproxy.store.mongo_docs import MIGRATED, Doc
-from trollproxy.store.tally import sum_cost, sum_draw
+from trollproxy.store.tally import sum_cost, sum_draw, sum_tokens
 
 ZERO = Int64(0)
 APPLIED_KEPT = 100  # entry ids a user remembers; an older one is known by its ledger entry, see mongo_books
@@ -39,7 +39,7 @@ def or_zero(field: str) -> Doc:
 
 
 def draw(username: str, charges: Sequence[Charge], *, writer: str) -> UpdateOne:
-    """Take from the wallets what `tally.take` says: credits to 0, refCredits to 0, the rest from credits."""
+    """Take from the wallets what `wallets.take` says: credits to 0, refCredits to 0, the rest from credits."""
     drawn = sum_draw(charges)
     cost = Int64(drawn.legacy_nusd)
     from_credits = {"$min": [{"$max": [or_zero("credits"), ZERO]}, cost]}
@@ -50,7 +50,7 @@ def draw(username: str, charges: Sequence[Charge], *, writer: str) -> UpdateOne:
         "credits": {"$subtract": [or_zero("credits"), {"$subtract": [cost, from_ref]}]},
         "refCredits": {"$subtract": [or_zero("refCredits"), from_ref]},
         "creditsNew": {"$subtract": [or_zero("creditsNew"), Int64(drawn.new_nusd)]},
-        "tokensUsed": {"$add": [tokens, Int64(drawn.tokens)]},
+        "tokensUsed": {"$add": [tokens, Int64(sum_tokens(charges))]},
     }
     guard = {"username": username, **unseen(writer, charges), **MIGRATED}
     return UpdateOne(guard, [{"$set": changes | seen(writer, charges)}])
@@ -86,7 +86,7 @@ def give_guard(credit: Credit) -> Doc:
 
 
 def give(credit: Credit) -> list[Doc]:
-    """Put into the wallet what `tally.give` says, and remember the entry."""
+    """Put into the wallet what `wallets.give` says, and remember the entry."""
     applied = {"$concatArrays": [{"$ifNull": ["$applied", []]}, [{"$literal": credit.entry_id}]]}
     changes = given(credit) | {"applied": {"$slice": [applied, -APPLIED_KEPT]}}
     return [{"$set": changes}]

@@ -227,6 +227,9 @@ class SqliteStore:
     async def sum_ledger(self, username: str, wallet: str) -> int:
         return await self._read(lambda db: sqlite_books.sum_ledger(db, username, wallet=wallet))
 
+    async def read_last_seq(self, writer: str) -> int:
+        return await self._read(lambda db: sqlite_books.read_last_seq(db, writer))
+
     async def _read(self, job: Job[T]) -> T:
         if self._reader is None:
             raise unavailable()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from trollproxy.errors import Forbidden, NotFound
+from trollproxy.policy.wallets import Balance, give, take
 from trollproxy.records import Batch, Charge, Credit, User
 from trollproxy.store.names import (
     APPLIED,
@@ -26,7 +27,7 @@ from trollproxy.store.names import (
     ledger_conflict,
 )
 from trollproxy.store.sqlite_rows import Row, charge_to_row, insert, user_to_row
-from trollproxy.store.tally import Balance, counter_id, give, group_by, sum_cost, sum_draw, take, unique_charges
+from trollproxy.store.tally import counter_id, group_by, sum_cost, sum_draw, sum_tokens, unique_charges
 
 
 def write_batch(db: sqlite3.Connection, batch: Batch) -> None:
@@ -83,21 +84,21 @@ def why_not_payable(db: sqlite3.Connection, username: str) -> str | None:
 def read_balance(db: sqlite3.Connection, username: str) -> Balance:
     query = "SELECT credits, refCredits, creditsNew FROM usersNew WHERE username = ?"
     row = db.execute(query, (username,)).fetchone()
-    return Balance(credits=row["credits"], ref_credits=row["refCredits"], credits_new=row["creditsNew"])
+    return Balance(credits_nusd=row["credits"], ref_credits_nusd=row["refCredits"], credits_new_nusd=row["creditsNew"])
 
 
 def set_balance(db: sqlite3.Connection, username: str, *, balance: Balance, tokens: int) -> None:
     row = {**msgspec.structs.asdict(balance), "tokens": tokens, "username": username}
     db.execute(
-        """UPDATE usersNew SET credits = :credits, refCredits = :ref_credits, creditsNew = :credits_new,
+        """UPDATE usersNew SET credits = :credits_nusd, refCredits = :ref_credits_nusd, creditsNew = :credits_new_nusd,
            tokensUsed = tokensUsed + :tokens WHERE username = :username""",
         row,
     )
 
 
 def draw(db: sqlite3.Connection, username: str, *, charges: Sequence[Charge]) -> None:
-    drawn = sum_draw(charges)
-    set_balance(db, username, balance=take(read_balance(db, username), drawn), tokens=drawn.tokens)
+    balance = take(read_balance(db, username), sum_draw(charges))
+    set_balance(db, username, balance=balance, tokens=sum_tokens(charges))
 
 
 def count_friends(db: sqlite3.Connection, charges: Sequence[Charge]) -> None:
@@ -163,3 +164,7 @@ def open_account(db: sqlite3.Connection, user: User) -> None:
 def sum_ledger(db: sqlite3.Connection, username: str, *, wallet: str) -> int:
     query = "SELECT COALESCE(SUM(amount), 0) FROM ledger WHERE username = ? AND wallet = ? AND state = ?"
     return int(db.execute(query, (username, wallet, APPLIED)).fetchone()[0])
+
+
+def read_last_seq(db: sqlite3.Connection, writer: str) -> int:
+    return int(db.execute("SELECT COALESCE(MAX(seq), 0) FROM ledger WHERE writer = ?", (writer,)).fetchone()[0])

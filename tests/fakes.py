@@ -1,0 +1,341 @@
+"""Stand-ins for what the core needs from outside: a store in memory, a scripted provider, a recording client, a clock.
+
+Every call that awaits in production awaits a `Checkpoints` here, so a test can stop the world at each of them.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from trollproxy.chat import Usage
+from trollproxy.errors import ClientGone, InvalidRequest, NotFound, UpstreamBroken
+from trollproxy.gateway.exchange import Clock
+from trollproxy.money.accounts import drained
+from trollproxy.policy.limits import utc_day
+from trollproxy.ports import UpstreamCall
+from trollproxy.records import Batch, Charge, ClientKey, ClientKeyMaterial, Credit, FriendKey, Price, User
+
+NOON_S = 1_760_011_200.0  # 2025-10-09 12:00 UTC
+TODAY = utc_day(NOON_S)
+
+
+def make_price(**per_mtok_nusd: int) -> Price:
+    """Every bucket at one dollar a million tokens, unless told."""
+    buckets = dict.fromkeys(Usage.__struct_fields__, 1_000_000_000)
+    return Price(version="v1", per_mtok_nusd=buckets | per_mtok_nusd)
+
+
+def make_charge(seq: int, **changes: object) -> Charge:
+    charge = Charge(
+        request_id=f"req-{seq}",
+        seq=seq,
+        username="ann",
+        key_id="key-1",
+        wallet="legacy",
+        format="openai_chat",
+        model="m-1",
+        upstream_model="m-1",
+        provider="acme",
+        upstream_key_id="uk-1",
+        stream=False,
+        status=200,
+        ended_by="completed",
+        usage=Usage(uncached=10, out_text=5),
+        price_version="v1",
+        multiplier_micro=1_000_000,
+        cost_nusd=100,
+        day=TODAY,
+        started_at_s=NOON_S,
+        duration_ms=10.0,
+    )
+    return msgspec.structs.replace(charge, **changes)
+
+
+class FakeClock:
+    """Both times, moved by hand."""
+
+    def __init__(self) -> None:
+        self.wall_s = NOON_S
+        self.now_s = 1_000.0
+        self.clock = Clock(wall=lambda: self.wall_s, monotonic=lambda: self.now_s)
+
+    def advance(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.now_s += seconds
+
+
+class Checkpoints:
+    """Where the fakes await. The one numbered `stop_at`, counted from 1, is never left; all others yield once."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.passed: list[str] = []
+        self.reached = asyncio.Event()
+        self._stop_at = stop_at
+
+    async def __call__(self, name: str) -> None:
+        self.passed.append(name)
+        if len(self.passed) == self._stop_at:
+            self.reached.set()
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+
+class FakeStore:
+    """The Store port in memory. `failing` holds errors that the next calls raise, one each."""
+
+    def __init__(self, checkpoints: Checkpoints | None = None) -> None:
+        self.users: dict[str, User] = {}
+        self.client_keys: dict[str, ClientKey] = {}
+        self.friend_keys: dict[str, FriendKey] = {}
+        self.plain: dict[str, ClientKey | FriendKey] = {}  # keys in the seeds' form: by their text
+        self.spend: dict[tuple[str, str], dict[str, int]] = {}
+        self.charges: dict[str, Charge] = {}
+        self.credits: dict[str, Credit] = {}
+        self.batches: list[Batch] = []
+        self.calls: Counter[str] = Counter()
+        self.failing: deque[Exception] = deque()
+        self.checkpoints = checkpoints or Checkpoints()
+
+    async def _call(self, name: str) -> None:
+        self.calls[name] += 1
+        await self.checkpoints(name)
+        if self.failing:
+            raise self.failing.popleft()
+
+    async def open(self) -> None:
+        await self._call("open")
+
+    async def close(self) -> None:
+        await self._call("close")
+
+    async def ping(self) -> None:
+        await self._call("ping")
+
+    async def find_client_key(self, key_id: str) -> ClientKey | None:
+        await self._call("find_client_key")
+        return self.client_keys.get(key_id)
+
+    async def find_friend_key(self, key_id: str) -> FriendKey | None:
+        await self._call("find_friend_key")
+        return self.friend_keys.get(key_id)
+
+    async def adopt_client_key(self, material: ClientKeyMaterial) -> ClientKey | None:
+        await self._call("adopt_client_key")
+        found = self.plain.get(material.plain)
+        if not isinstance(found, ClientKey):
+            return None
+        del self.plain[material.plain]
+        key = msgspec.structs.replace(found, key_id=material.key_id, key_hash=material.key_hash)
+        self.client_keys[key.key_id] = key
+        return key
+
+    async def adopt_friend_key(self, material: ClientKeyMaterial) -> FriendKey | None:
+        await self._call("adopt_friend_key")
+        found = self.plain.get(material.plain)
+        if not isinstance(found, FriendKey):
+            return None
+        del self.plain[material.plain]
+        key = msgspec.structs.replace(found, key_id=material.key_id, key_hash=material.key_hash)
+        self.friend_keys[key.key_id] = key
+        return key
+
+    async def read_users(self, usernames: Sequence[str]) -> list[User]:
+        await self._call("read_users")
+        return [self.users[name] for name in usernames if name in self.users]
+
+    async def read_client_keys(self, key_ids: Sequence[str]) -> list[ClientKey]:
+        await self._call("read_client_keys")
+        return [self.client_keys[key_id] for key_id in key_ids if key_id in self.client_keys]
+
+    async def read_friend_keys(self, key_ids: Sequence[str]) -> list[FriendKey]:
+        await self._call("read_friend_keys")
+        return [self.friend_keys[key_id] for key_id in key_ids if key_id in self.friend_keys]
+
+    async def read_friend_spend(self, key_id: str, day: str) -> dict[str, int]:
+        await self._call("read_friend_spend")
+        return dict(self.spend.get((key_id, day), {}))
+
+    async def add_user(self, user: User) -> None:
+        await self._call("add_user")
+        if user.username in self.users:
+            raise InvalidRequest("The name is taken.", code="already_exists")
+        self.users[user.username] = user
+
+    async def add_client_key(self, key: ClientKey) -> None:
+        await self._call("add_client_key")
+        self.client_keys[key.key_id] = key
+
+    async def add_friend_key(self, key: FriendKey) -> None:
+        await self._call("add_friend_key")
+        self.friend_keys[key.key_id] = key
+
+    async def replace_client_key(self, old_key_id: str, key: ClientKey) -> None:
+        await self._call("replace_client_key")
+        del self.client_keys[old_key_id]
+        self.client_keys[key.key_id] = key
+
+    async def set_client_key_active(self, key_id: str, *, active: bool) -> bool:
+        await self._call("set_client_key_active")
+        if key_id in self.client_keys:
+            self.client_keys[key_id] = msgspec.structs.replace(self.client_keys[key_id], is_active=active)
+        return key_id in self.client_keys
+
+    async def set_friend_key_active(self, key_id: str, *, active: bool) -> bool:
+        await self._call("set_friend_key_active")
+        if key_id in self.friend_keys:
+            self.friend_keys[key_id] = msgspec.structs.replace(self.friend_keys[key_id], is_active=active)
+        return key_id in self.friend_keys
+
+    async def list_users(self, *, after: str = "", limit: int = 100) -> list[User]:
+        await self._call("list_users")
+        return [self.users[name] for name in sorted(self.users) if name > after][:limit]
+
+    async def list_client_keys(self, username: str) -> list[ClientKey]:
+        await self._call("list_client_keys")
+        return [key for key in self.client_keys.values() if key.username == username]
+
+    async def list_friend_keys(self, owner: str) -> list[FriendKey]:
+        await self._call("list_friend_keys")
+        return [key for key in self.friend_keys.values() if key.owner == owner]
+
+    async def apply_credit(self, credit: Credit) -> bool:
+        await self._call("apply_credit")
+        if credit.username not in self.users:
+            raise NotFound("There is no such user.")
+        if credit.entry_id in self.credits:
+            return False
+        self.credits[credit.entry_id] = credit
+        user = self.users[credit.username]
+        field = "creditsNew" if credit.wallet == "new" else credit.kind
+        name = {"creditsNew": "credits_new_nusd", "promotional": "ref_credits_nusd"}.get(field, "credits_nusd")
+        self.users[user.username] = msgspec.structs.replace(user, **{name: getattr(user, name) + credit.amount_nusd})
+        return True
+
+    async def write_batch(self, batch: Batch) -> None:
+        await self._call("write_batch")
+        self.batches.append(batch)
+        for charge in batch.charges:
+            if charge.request_id not in self.charges:
+                self.charges[charge.request_id] = charge
+                self._draw(charge)
+
+    def _draw(self, charge: Charge) -> None:
+        user = self.users.get(charge.username)
+        if user is not None:
+            self.users[user.username] = drained(user, charge.wallet, charge.cost_nusd)
+
+    async def read_charge(self, request_id: str) -> Charge | None:
+        await self._call("read_charge")
+        return self.charges.get(request_id)
+
+    async def list_charges(self, username: str, *, limit: int = 100) -> list[Charge]:
+        await self._call("list_charges")
+        return [charge for charge in reversed(self.charges.values()) if charge.username == username][:limit]
+
+    async def sum_ledger(self, username: str, wallet: str) -> int:
+        await self._call("sum_ledger")
+        given = sum(c.amount_nusd for c in self.credits.values() if (c.username, c.wallet) == (username, wallet))
+        return given - sum(c.cost_nusd for c in self.charges.values() if (c.username, c.wallet) == (username, wallet))
+
+
+class FakeReply:
+    """A provider's answer: its pieces, any of which may be an error that is raised instead."""
+
+    def __init__(self, *pieces: bytes | Exception, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.headers: Mapping[str, str] = headers or {"content-type": "application/json"}
+        self.is_closed = False
+        self.checkpoints = Checkpoints()
+        self._pieces = deque(pieces)
+
+    async def read(self) -> bytes:
+        await self.checkpoints("upstream read")
+        piece = self._pieces.popleft() if self._pieces else b""
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    async def read_all(self, limit: int) -> bytes:
+        body = b""
+        while piece := await self.read():
+            body += piece
+        if len(body) > limit:
+            raise UpstreamBroken("The provider's answer is too large.")
+        return body
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def streamed(*pieces: bytes | Exception) -> FakeReply:
+    return FakeReply(*pieces, headers={"content-type": "text/event-stream; charset=utf-8"})
+
+
+class FakeUpstream:
+    """Gives the scripted answers in turn and remembers the calls."""
+
+    def __init__(self, *answers: FakeReply | Exception, checkpoints: Checkpoints | None = None) -> None:
+        self.answers = deque(answers)
+        self.calls: list[UpstreamCall] = []
+        self.checkpoints = checkpoints or Checkpoints()
+
+    async def send(self, call: UpstreamCall) -> FakeReply:
+        self.calls.append(call)
+        await self.checkpoints("upstream send")
+        answer = self.answers.popleft()
+        if isinstance(answer, Exception):
+            raise answer
+        answer.checkpoints = self.checkpoints
+        return answer
+
+    def secrets(self) -> list[str]:
+        """The keys that were spent, in order."""
+        return [value.removeprefix("Bearer ") for call in self.calls for name, value in call.headers
+                if name in {"authorization", "x-api-key"}]  # fmt: skip
+
+
+class FakeClientStream:
+    """The client's side: what it was sent, and `gone_after` writes it hangs up."""
+
+    def __init__(self, *, checkpoints: Checkpoints | None = None, gone_after: int | None = None) -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.pieces: list[bytes] = []
+        self.is_started = False
+        self.is_ended = False
+        self.is_gone = False
+        self._checkpoints = checkpoints or Checkpoints()
+        self._gone_after = gone_after
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+    def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        self.start(status, headers)
+        self.write(body)
+        self.is_ended = True
+
+    def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        assert not self.is_started
+        self.is_started = True
+        self.status = status
+        self.headers = dict(headers)
+
+    def write(self, data: bytes) -> None:
+        assert self.is_started
+        assert not self.is_ended
+        self.pieces.append(data)
+
+    async def drain(self) -> None:
+        await self._checkpoints("client drain")
+        if self._gone_after is not None and len(self.pieces) >= self._gone_after:
+            self.is_gone = True
+            raise ClientGone("The client hung up.")
+
+    def end(self) -> None:
+        assert self.is_started
+        assert not self.is_ended
+        self.is_ended = True
