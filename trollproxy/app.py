@@ -41,6 +41,7 @@ from trollproxy.web.server import Listening, build_table, dispatcher, require_c_
 log = logging.getLogger(__name__)
 
 CLOCK = Clock(wall=time.time, monotonic=time.monotonic)
+CUT_S = 1.0  # a cancelled request only settles, which takes no time
 FINAL_FLUSH_S = 10.0  # two tries of the store's deadline; systemd's own patience at a stop is 90 s
 
 
@@ -162,8 +163,10 @@ class Gateway:
             listening.stop_accepting()
         if not await self.gate.wait_until_empty(float(self._settings.drain_timeout_s)):
             log.warning("cutting requests that outlast the drain", extra={"fields": {"requests": self.gate.in_flight}})
+            self.gate.cut()
+            await self.gate.wait_until_empty(CUT_S)
         for listening in self._listening:
-            await listening.close(deadline_s=1.0)
+            await listening.close(deadline_s=CUT_S)
         await self.writer.close(FINAL_FLUSH_S)
         await self.close()
 
@@ -234,6 +237,7 @@ def _hold_policy(settings: Settings) -> HoldPolicy:
     return HoldPolicy(
         bytes_per_token=settings.billing.bytes_per_token,
         default_max_output_tokens=settings.billing.default_max_output_tokens,
+        drain_s=float(settings.billing.drain_after_disconnect_s),
     )
 
 

@@ -1,6 +1,6 @@
 """What the core needs from outside, as protocols. `app.py` alone picks who fulfils them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -153,10 +153,14 @@ class ClientStream(Protocol):
     def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """Begin a streamed answer."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Send a piece; to a client that is gone, do nothing."""
+
+    def when_gone(self, call: Callable[[], object] | None) -> None:
+        """Whom to tell when the client hangs up: at once if it has. One at a time; None: nobody."""
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough; ClientGone if it hung up."""
+        """Wait until the client has taken enough, or is gone."""
 
     def end(self) -> None:
         """End a streamed answer properly; without it the client sees a truncated one."""

@@ -24,6 +24,8 @@ EndedBy = Literal[
     "timeout_before_token",
     "timeout_mid_stream",
     "empty_reply",
+    "gateway_crashed_before_token",
+    "gateway_crashed",
 ]
 CreditKind = Literal["purchase", "refund", "promotional"]
 

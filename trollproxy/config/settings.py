@@ -160,6 +160,9 @@ class Billing(Section, frozen=True, kw_only=True):
     batching: bool = True
     flush_interval_s: Seconds = Seconds(1)
     default_max_output_tokens: Count = 4096
+    drain_after_disconnect_s: Seconds = Seconds(
+        5
+    )  # most answers end within it, and then the bill is the provider's own
     bytes_per_token: Annotated[int, msgspec.Meta(ge=1, le=16)] = 3  # below 4, English's average, so holds err high
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.money.holds import FriendSpend, Hold, check_friend, hold
-from trollproxy.money.settle import Counted, Settlement, settle
+from trollproxy.money.settle import Seen, Settlement, settle
 from trollproxy.policy.limits import utc_day
 from trollproxy.policy.pricing import cost_nusd, estimate_tokens, hold_nusd
 from trollproxy.policy.routing import upstream_name
@@ -21,6 +21,7 @@ class HoldPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     bytes_per_token: int = 3
     default_max_output_tokens: int = 4096
+    drain_s: float = 5.0  # how long to wait for the provider's count after a hang-up; the provider bills on meanwhile
 
 
 class Billing:
@@ -29,6 +30,7 @@ class Billing:
     def __init__(self, sink: UsageSink, policy: HoldPolicy) -> None:
         self._sink = sink
         self._policy = policy
+        self.drain_s = policy.drain_s
 
     def hold(self, exchange: Exchange) -> None:
         """Hold what the exchange may cost, or refuse it. Friend limits and the wallet are looked at in one go."""
@@ -123,5 +125,10 @@ def _model_id(exchange: Exchange) -> str:
 
 
 def _settlement(exchange: Exchange) -> Settlement:
-    counted = Counted(exchange.input_bytes, exchange.output_bytes)
-    return settle(exchange.ended_by(), exchange.usage, counted)
+    seen = Seen(
+        usage=exchange.usage,
+        is_final=exchange.is_usage_final,
+        input_bytes=exchange.input_bytes,
+        output_bytes=exchange.output_bytes,
+    )
+    return settle(exchange.ended_by(), seen)

@@ -52,6 +52,7 @@ class Exchange:
         "input_bytes",
         "is_empty",
         "is_settled",
+        "is_usage_final",
         "model",
         "output_bytes",
         "reached_upstream",
@@ -80,6 +81,7 @@ class Exchange:
         self.input_bytes = 0
         self.output_bytes = 0
         self.usage: Usage | None = None
+        self.is_usage_final = False
         self.is_empty = False
         self.first_token_s: float | None = None
         self.error: GatewayError | None = None

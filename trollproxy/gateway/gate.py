@@ -16,11 +16,16 @@ class Gate:
         self._max_in_flight = max_in_flight
         self._empty = asyncio.Event()
         self._empty.set()
-        self.in_flight = 0
+        self._tasks: set[asyncio.Task[object]] = set()
         self.is_draining = False
 
-    def enter(self, request: ClientRequest) -> Exchange:
-        self.in_flight += 1
+    @property
+    def in_flight(self) -> int:
+        return len(self._tasks)
+
+    def enter(self, request: ClientRequest, task: asyncio.Task[object]) -> Exchange:
+        """Begin an exchange, which `task` carries to its end."""
+        self._tasks.add(task)
         self._empty.clear()
         return Exchange(request, self._new_request_id(), self.clock)
 
@@ -31,10 +36,15 @@ class Gate:
         if self.in_flight > self._max_in_flight:
             raise Overloaded("The gateway has no room for another request. Try again in a second.", retry_after_s=1)
 
-    def leave(self) -> None:
-        self.in_flight -= 1
-        if self.in_flight == 0:
+    def leave(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
             self._empty.set()
+
+    def cut(self) -> None:
+        """End what is still inside."""
+        for task in self._tasks:
+            task.cancel()
 
     async def wait_until_empty(self, deadline_s: float) -> bool:
         """Wait for the requests inside to finish; whether they did."""

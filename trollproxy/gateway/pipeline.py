@@ -47,7 +47,10 @@ class Pipeline:
 
     async def serve(self, request: ClientRequest, client: ClientStream) -> None:
         """Serve one request to its end. Raises nothing but cancellation."""
-        exchange = self._gate.enter(request)
+        task = asyncio.current_task()
+        assert task is not None
+        exchange = self._gate.enter(request, task)
+        client.when_gone(task.cancel)
         try:
             await self._run(exchange, client)
         except GatewayError as error:
@@ -59,8 +62,9 @@ class Pipeline:
             log.exception("bug", extra={"fields": {"request_id": exchange.request_id}})
             self._fail(exchange, client, GatewayError("The gateway failed. Its log knows more by the request id."))
         finally:
+            client.when_gone(None)
             self._billing.settle(exchange)
-            self._gate.leave()
+            self._gate.leave(task)
             self._observer.ended(exchange)
 
     async def _run(self, exchange: Exchange, client: ClientStream) -> None:
@@ -76,7 +80,7 @@ class Pipeline:
         self._billing.hold(exchange)
         reply = await self._attempts.send(exchange, snapshot, self._translate(exchange, body))
         try:
-            await Relay(exchange, client, headers=response_headers(exchange), settle=self._billing.settle).run(reply)
+            await Relay(exchange, client, headers=response_headers(exchange), billing=self._billing).run(reply)
         finally:
             reply.close()
 

@@ -1,12 +1,15 @@
 """Carrying a provider's answer to the client: whole, or event by event with back-pressure.
 
 Nothing is sent to the client before the first event that it may see, so an answer that begins with an error can still
-become a proper error. The charge is made just before the last bytes go out: a client that has everything was charged.
+become a proper error. The charge is made just before the last bytes go out: who has the whole answer was charged for
+it. When the client hangs up, reading goes on for a bounded time without writing: the provider's own count, if it still
+comes, is better than ours.
 """
 
-from collections.abc import Callable
+import asyncio
 
-from trollproxy.errors import UpstreamBroken
+from trollproxy.errors import ClientGone, UpstreamBroken
+from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.ports import ClientStream, UpstreamReply
 from trollproxy.wire.format import Headers, Meter
@@ -16,17 +19,16 @@ _EVENT_STREAM = "text/event-stream"
 
 
 class Relay:
-    """Relays one exchange. `settle` is called once, before the client can know that the answer is complete."""
+    """Relays one exchange, and settles it before the client can know that the answer is complete."""
 
-    __slots__ = ("_client", "_exchange", "_headers", "_settle")
+    __slots__ = ("_billing", "_client", "_exchange", "_headers", "_patience")
 
-    def __init__(
-        self, exchange: Exchange, client: ClientStream, *, headers: Headers, settle: Callable[[Exchange], None]
-    ) -> None:
+    def __init__(self, exchange: Exchange, client: ClientStream, *, headers: Headers, billing: Billing) -> None:
         self._exchange = exchange
         self._client = client
         self._headers = headers
-        self._settle = settle
+        self._billing = billing
+        self._patience: asyncio.TimerHandle | None = None
 
     async def run(self, reply: UpstreamReply) -> None:
         exchange = self._exchange
@@ -34,20 +36,35 @@ class Relay:
         is_stream = reply.headers.get("content-type", "").lower().startswith(_EVENT_STREAM)
         if is_stream != exchange.ask.stream:
             raise UpstreamBroken("The provider answered with another kind of content than was asked for.")
-        if is_stream:
-            await self._stream(reply, exchange.request.format.meter(exchange.ask))
-        else:
-            await self._whole(reply)
+        self._wait_on_after_hangup()
+        try:
+            if is_stream:
+                await self._stream(reply, exchange.request.format.meter(exchange.ask))
+            else:
+                await self._whole(reply)
+        finally:
+            if self._patience is not None:
+                self._patience.cancel()
+
+    def _wait_on_after_hangup(self) -> None:
+        """From now on a hang-up does not end the exchange at once."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def give_up_later() -> None:
+            self._patience = loop.call_later(self._billing.drain_s, task.cancel)
+
+        self._client.when_gone(give_up_later)
 
     async def _whole(self, reply: UpstreamReply) -> None:
         exchange = self._exchange
         body = await reply.read_all(MAX_REPLY_BODY)
         if exchange.request.operation == "generate":
-            exchange.usage = exchange.request.format.read_usage(body)
+            exchange.usage, exchange.is_usage_final = exchange.request.format.read_usage(body), True
             exchange.is_empty = exchange.request.format.is_empty(body)
             exchange.output_bytes = len(body)
             exchange.first_token_s = exchange.clock.monotonic()
-        self._settle(exchange)
+        self._settle()
         self._client.send(reply.status, [("content-type", "application/json"), *self._headers], body)
         await self._client.drain()
 
@@ -57,13 +74,20 @@ class Relay:
         await self._pass_on(meter.finish(), meter)
         if not (meter.is_complete or meter.may_end):
             raise UpstreamBroken("The provider's stream ended before it was complete.")
-        self._settle(self._exchange)
+        self._settle()
         self._client.end()
+
+    def _settle(self) -> None:
+        """The provider's answer is complete. If the client did not stay to see it, that is how the exchange ended."""
+        exchange = self._exchange
+        if self._client.is_gone and not exchange.is_settled:
+            exchange.error = ClientGone("The client hung up.")
+        self._billing.settle(exchange)
 
     async def _pass_on(self, events: bytes, meter: Meter) -> None:
         self._take(meter)
         if meter.is_complete:
-            self._settle(self._exchange)
+            self._settle()
         if events:
             self._write(events)
             await self._client.drain()
@@ -72,7 +96,7 @@ class Relay:
 
     def _take(self, meter: Meter) -> None:
         exchange = self._exchange
-        exchange.usage = meter.usage
+        exchange.usage, exchange.is_usage_final = meter.usage, meter.is_usage_final
         exchange.output_bytes = meter.text_bytes
         if meter.is_complete or meter.may_end:
             exchange.is_empty = not meter.has_output

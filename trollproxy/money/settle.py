@@ -21,45 +21,39 @@ POLICY: dict[EndedBy, Rule] = {
     "timeout_before_token": "nothing",
     "timeout_mid_stream": "usage",
     "empty_reply": "usage",
+    "gateway_crashed_before_token": "nothing",
+    "gateway_crashed": "usage",
 }
 
 # English and code run near four bytes a token with every vendor's tokenizer.
 BYTES_PER_TOKEN = 4
 
 
-class Counted(msgspec.Struct, frozen=True):
-    """What we saw ourselves, for when the provider does not say."""
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of what was used: the provider's word as far as it was given, and our own count."""
 
+    usage: Usage | None
+    is_final: bool
     input_bytes: int
     output_bytes: int
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """The usage to charge, and whether it is our own count."""
+    """The usage to charge, and whether a part of it is our own count."""
 
     usage: Usage
     is_estimated: bool
 
 
-def settle(ended_by: EndedBy, reported: Usage | None, counted: Counted) -> Settlement:
+def settle(ended_by: EndedBy, seen: Seen) -> Settlement:
     """The provider's usage where it gave one, else input and relayed output by size, else nothing, by the table."""
     if POLICY[ended_by] == "nothing":
         return Settlement(Usage(), False)
-    if reported is None:
-        return Settlement(_estimate(counted), True)
-    if ended_by != "completed" and reported.output_tokens < estimate_tokens(counted.output_bytes, BYTES_PER_TOKEN):
-        # A running figure from the stream's start: the input is the provider's, the output is what was relayed.
-        return Settlement(_with_counted_output(reported, counted), True)
-    return Settlement(reported, False)
-
-
-def _estimate(counted: Counted) -> Usage:
-    return Usage(
-        uncached=estimate_tokens(counted.input_bytes, BYTES_PER_TOKEN),
-        out_text=estimate_tokens(counted.output_bytes, BYTES_PER_TOKEN),
-    )
-
-
-def _with_counted_output(reported: Usage, counted: Counted) -> Usage:
-    output = estimate_tokens(counted.output_bytes, BYTES_PER_TOKEN)
-    return msgspec.structs.replace(reported, out_text=output - min(reported.out_reasoning, output))
+    output = estimate_tokens(seen.output_bytes, BYTES_PER_TOKEN)
+    if seen.usage is None:
+        return Settlement(Usage(uncached=estimate_tokens(seen.input_bytes, BYTES_PER_TOKEN), out_text=output), True)
+    if seen.is_final or seen.usage.output_tokens >= output:
+        return Settlement(seen.usage, False)
+    # The figure from a stream's start: the input is the provider's, the output is what was relayed.
+    text = output - seen.usage.out_reasoning
+    return Settlement(msgspec.structs.replace(seen.usage, out_text=text), True)

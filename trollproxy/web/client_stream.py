@@ -4,14 +4,13 @@ Implements `ports.ClientStream`. One answer per object; whoever starts a streame
 client with a visibly truncated one, and the connection is closed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
-
-from trollproxy.errors import ClientGone
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request", 529: "Overloaded"}
 _CLOSE = b"connection: close\r\n"
@@ -20,7 +19,7 @@ _CLOSE = b"connection: close\r\n"
 class TransportStream:
     """Writes one answer."""
 
-    __slots__ = ("_is_chunked", "_is_ended", "_keep_alive", "_protocol", "_transport", "is_started")
+    __slots__ = ("_is_chunked", "_is_ended", "_keep_alive", "_protocol", "_transport", "_when_gone", "is_started")
 
     def __init__(self, request: web.BaseRequest, *, keep_alive: bool) -> None:
         self._protocol = request.protocol
@@ -28,6 +27,7 @@ class TransportStream:
         self._is_chunked = request.version >= HttpVersion11
         self._keep_alive = keep_alive and request.keep_alive
         self._is_ended = False
+        self._when_gone: Callable[[], object] | None = None
         self.is_started = False
 
     @property
@@ -39,9 +39,15 @@ class TransportStream:
         """Whether another request may follow on the connection: only after a complete answer."""
         return self._keep_alive and self._is_ended
 
-    def close_after(self) -> None:
-        """The connection cannot be used again, whatever the client asked for."""
-        self._keep_alive = False
+    def when_gone(self, call: Callable[[], object] | None) -> None:
+        self._when_gone = call
+        if call is not None and self.is_gone:
+            call()
+
+    def lost(self) -> None:
+        """The connection is gone; said by the connection."""
+        if self._when_gone is not None:
+            self._when_gone()
 
     def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         self._begin(status, headers, framing=f"content-length: {len(body)}\r\n".encode(), body=body)
@@ -60,13 +66,9 @@ class TransportStream:
         self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     async def drain(self) -> None:
-        if self.is_gone:
-            raise ClientGone("The client hung up.")
-        if self._protocol.writing_paused:
-            try:
+        if self._protocol.writing_paused and not self.is_gone:
+            with suppress(ConnectionError):  # gone while we waited: `when_gone` says so
                 await self._protocol._drain_helper()  # noqa: SLF001 - aiohttp's only wait for a writable transport
-            except ConnectionError as error:
-                raise ClientGone("The client hung up.") from error
 
     def end(self) -> None:
         assert self.is_started

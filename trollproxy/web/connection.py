@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
+from trollproxy.web.client_stream import TransportStream
 from trollproxy.web.peers import TrustedNetworks
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("head_since_s", "peer")
+    __slots__ = ("head_since_s", "peer", "stream")
 
     _manager: "LimitedServer | None"
 
@@ -55,6 +56,7 @@ class Connection(RequestHandler):
         )
         self.head_since_s: float | None = None  # when the head that we wait for began; None between requests
         self.peer = ""
+        self.stream: TransportStream | None = None  # the answer that is being written
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peername = transport.get_extra_info("peername")
@@ -71,6 +73,8 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
         if server is not None:
             server.forget(self)
+        if self.stream is not None:
+            self.stream.lost()
 
     def data_received(self, data: bytes) -> None:
         heads = self._request_count
@@ -105,7 +109,7 @@ class LimitedServer(web.Server):
     """Builds connections and keeps them within the limits."""
 
     def __init__(self, handle: Handle, limits: ConnectionLimits, trusted: TrustedNetworks) -> None:
-        super().__init__(handle, handler_cancellation=True)
+        super().__init__(handle)
         self._limits = limits
         self._trusted = trusted
         self._open: set[Connection] = set()

@@ -14,6 +14,7 @@ from trollproxy.gateway.pipeline import Pipeline
 from trollproxy.gateway.snapshot import Live
 from trollproxy.records import Model, Wallet
 from trollproxy.web.client_stream import TransportStream, Written
+from trollproxy.web.connection import Connection
 from trollproxy.web.peers import TrustedNetworks
 from trollproxy.web.replies import credential_of, dialect_of, error_reply, json_reply
 from trollproxy.wire import ANTHROPIC, OPENAI_CHAT
@@ -57,8 +58,10 @@ class LlmRoutes:
 
     async def _serve(self, request: web.BaseRequest, wire: Format, operation: Operation) -> web.StreamResponse:
         stream = TransportStream(request, keep_alive=not self._gate.is_draining)
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.stream = stream
         headers = request.headers
-        peer = request.transport.get_extra_info("peername")[0] if request.transport is not None else ""
         await self._pipeline.serve(
             ClientRequest(
                 format=wire,
@@ -66,12 +69,13 @@ class LlmRoutes:
                 headers=headers,
                 query=request.query_string,
                 credential=credential_of(request),
-                peer=self._trusted.client_of(peer, headers.get("X-Forwarded-For")),
+                peer=self._trusted.client_of(connection.peer, headers.get("X-Forwarded-For")),
                 wallet=self._wallet,
                 read_body=self._reader(request),
             ),
             stream,
         )
+        connection.stream = None
         return Written(stream)
 
     def _reader(self, request: web.BaseRequest) -> Callable[[], Awaitable[bytes]]:

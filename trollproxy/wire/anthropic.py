@@ -127,6 +127,7 @@ class _MessagesMeter(Meter):
         if usage is not None:
             self._counted = _overwrite(self._counted, usage)
             self.usage = _to_usage(self._counted)
+            self.is_usage_final = event.type == "message_delta"
 
     def _count(self, delta: _Delta) -> None:
         size = sum(len(text.encode()) for text in (delta.text, delta.thinking, delta.partial_json) if text)

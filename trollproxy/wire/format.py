@@ -33,11 +33,12 @@ class Meter(ABC):
     `feed` returns what may go to the client, always whole events. Facts accumulate in the public attributes.
     """
 
-    __slots__ = ("_events", "error", "has_output", "is_complete", "may_end", "text_bytes", "usage")
+    __slots__ = ("_events", "error", "has_output", "is_complete", "is_usage_final", "may_end", "text_bytes", "usage")
 
     def __init__(self) -> None:
         self._events = EventSplitter()
         self.usage: Usage | None = None
+        self.is_usage_final = False  # False: a running figure, such as the one that a stream begins with
         self.text_bytes = 0
         self.has_output = False
         self.is_complete = False  # the dialect's last event has been read

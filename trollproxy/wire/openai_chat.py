@@ -119,6 +119,7 @@ class _ChatMeter(Meter):
         if usage in _NOTHING:
             return True
         self.usage = _to_usage(usage) or self.usage
+        self.is_usage_final = self.usage is not None and (self.may_end or not chunk.choices)
         return self._wants_usage or bool(chunk.choices)
 
     def _count(self, delta: _Delta) -> None:
