@@ -14,6 +14,7 @@ from trollproxy.errors import ClientGone, InvalidRequest, NotFound, UpstreamBrok
 from trollproxy.gateway.exchange import Clock
 from trollproxy.money.accounts import drained
 from trollproxy.policy.limits import utc_day
+from trollproxy.policy.wallets import Balance, give
 from trollproxy.ports import UpstreamCall
 from trollproxy.records import Batch, Charge, ClientKey, ClientKeyMaterial, Credit, FriendKey, Price, User
 
@@ -51,6 +52,11 @@ def make_charge(seq: int, **changes: object) -> Charge:
         duration_ms=10.0,
     )
     return msgspec.structs.replace(charge, **changes)
+
+
+def balance_of(user: User) -> Balance:
+    names = Balance.__struct_fields__
+    return Balance(**{name: getattr(user, name) for name in names})
 
 
 class FakeClock:
@@ -208,9 +214,8 @@ class FakeStore:
             return False
         self.credits[credit.entry_id] = credit
         user = self.users[credit.username]
-        field = "creditsNew" if credit.wallet == "new" else credit.kind
-        name = {"creditsNew": "credits_new_nusd", "promotional": "ref_credits_nusd"}.get(field, "credits_nusd")
-        self.users[user.username] = msgspec.structs.replace(user, **{name: getattr(user, name) + credit.amount_nusd})
+        balance = give(balance_of(user), credit)
+        self.users[user.username] = msgspec.structs.replace(user, **msgspec.structs.asdict(balance))
         return True
 
     async def write_batch(self, batch: Batch) -> None:
@@ -225,6 +230,10 @@ class FakeStore:
         user = self.users.get(charge.username)
         if user is not None:
             self.users[user.username] = drained(user, charge.wallet, charge.cost_nusd)
+
+    async def read_last_seq(self, writer: str) -> int:
+        await self._call("read_last_seq")
+        return max((c.seq for batch in self.batches if batch.writer == writer for c in batch.charges), default=0)
 
     async def read_charge(self, request_id: str) -> Charge | None:
         await self._call("read_charge")

@@ -36,12 +36,14 @@ from trollproxy.web.demo import DemoProvider
 from trollproxy.web.llm import BodyLimits, LlmRoutes, ModelRoutes
 from trollproxy.web.ops import AdminRoutes, HealthRoutes
 from trollproxy.web.peers import TrustedNetworks
+from trollproxy.web.receipts import ReceiptRoutes
 from trollproxy.web.server import Listening, build_table, dispatcher, require_c_parser
 
 log = logging.getLogger(__name__)
 
 CLOCK = Clock(wall=time.time, monotonic=time.monotonic)
 CUT_S = 1.0  # a cancelled request only settles, which takes no time
+RECEIPT_FLUSH_S = 2.0  # a receipt asked for at once waits this long for its charge to be on the books
 FINAL_FLUSH_S = 10.0  # two tries of the store's deadline; systemd's own patience at a stop is 90 s
 
 
@@ -202,6 +204,12 @@ class Gateway:
         table = build_table(
             llm=LlmRoutes(pipeline=pipeline, gate=self.gate, wallet=wallet, body_limits=body_limits, trusted=trusted),
             models=ModelRoutes(live=self.live, callers=self.callers, gate=self.gate),
+            receipts=ReceiptRoutes(
+                store=self.store,
+                callers=self.callers,
+                gate=self.gate,
+                flush=lambda: self.writer.flush(RECEIPT_FLUSH_S),
+            ),
             health=HealthRoutes(store=self.store, writer=self.writer, gate=self.gate),
             admin=AdminRoutes(
                 callers=self.callers,

@@ -1,6 +1,8 @@
 """What must be refused, in both dialects: how it is said, and that nothing is charged, held or counted for it."""
 
+import base64
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +21,8 @@ CONFIG: dict[str, Any] = {
     "limits": {"maxBodyBytes": MAX_BODY, "devRpm": 5, "failedAuthPerMinutePerIp": 1000},
     "models": [{"id": "another", "upstream": "demo", "pricing": {"input": 1, "output": 1}}],
 }
-UNKNOWN = "sk-troll-aaaaaaaaaaaaaaaa-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-"  # its checksum is computed below
+UNKNOWN = "sk-troll-aaaaaaaaaaaaaaaa-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+NESTED = b'{"model": "demo", "max_tokens": 9, "messages": [' + b"[" * 3000 + b"]" * 3000 + b"]}"
 LEAVE_OUT = object()
 
 AM_TYPES = {
@@ -45,7 +48,7 @@ EXCEPTIONS = {
     404: "NotFoundError",
     429: "RateLimitError",
 }
-AM_EXCEPTIONS = EXCEPTIONS | {413: "RequestTooLargeError"}
+AM_EXCEPTIONS = EXCEPTIONS | {402: "PaymentRequiredError", 413: "ContentTooLargeError"}
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +74,7 @@ CASES = [
     Case(name="no body", raw=b"", status=400, code="invalid_json"),
     Case(name="not UTF-8", raw=b'{"model": "\xff"}', status=400, code="invalid_json"),
     Case(name="a list", raw=b"[]", status=400, code="invalid_request"),
-    Case(name="deeply nested", raw=b"[" * 4000, status=400, code="invalid_json"),
+    Case(name="deeply nested", raw=NESTED, status=400, code="invalid_json"),
     Case(name="model is a number", changes={"model": 7}, status=400, code="invalid_request"),
     Case(name="messages is an object", changes={"messages": {}}, status=400, code="invalid_request"),
     Case(name="stream is text", changes={"stream": "yes"}, status=400, code="invalid_request"),
@@ -80,9 +83,7 @@ CASES = [
     Case(name="no model", changes={"model": LEAVE_OUT}, status=400, code="invalid_request"),
     Case(name="no messages", changes={"messages": LEAVE_OUT}, status=400, code="invalid_request"),
     Case(name="empty messages", changes={"messages": []}, status=400, code="invalid_request"),
-    Case(
-        name="no max_tokens", changes={"max_tokens": LEAVE_OUT}, status=400, code="invalid_request", only="anthropic"
-    ),
+    Case(name="no max_tokens", changes={"max_tokens": LEAVE_OUT}, status=400, code="invalid_request", only="anthropic"),
     Case(name="n is 0", changes={"n": 0}, status=400, code="invalid_request", only="openai_chat"),
     Case(name="unknown model", changes={"model": "no-such"}, status=404, code="model_not_found"),
     Case(name="empty model", changes={"model": ""}, status=404, code="model_not_found"),
@@ -99,9 +100,7 @@ CASES = [
     Case(name="unmigrated", key="unmigrated", status=403, code="migration_required"),
     Case(name="disabled", key="disabled", status=403, code="account_disabled"),
     Case(name="out of credit", key="poor", status=402, code="insufficient_credits"),
-    Case(
-        name="more than there is", changes={"max_tokens": 10_000_000}, status=402, code="insufficient_credits"
-    ),
+    Case(name="more than there is", changes={"max_tokens": 10_000_000}, status=402, code="insufficient_credits"),
     Case(name="not open to a friend", key="elsewhere", status=403, code="model_not_allowed"),
     Case(name="over a friend's day", key="friend", status=402, code="friend_limit_exceeded"),
 ]
@@ -131,15 +130,12 @@ def credential(people: People, name: str) -> str:
     spoilt = {
         "mistyped": good[:30] + ("a" if good[30] != "a" else "b") + good[31:],
         "wrong_secret": _with_checksum(stem[:-32] + "a" * 32),
-        "unknown": _with_checksum(UNKNOWN.rstrip("-")),
+        "unknown": _with_checksum(UNKNOWN),
     }
     return people.keys.get(name) or spoilt.get(name, name)
 
 
 def _with_checksum(stem: str) -> str:
-    import base64  # noqa: PLC0415
-    import zlib  # noqa: PLC0415
-
     return f"{stem}-{base64.b32encode(zlib.crc32(stem.encode()).to_bytes(4, 'big')).decode().lower()[:6]}"
 
 

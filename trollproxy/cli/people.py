@@ -12,7 +12,9 @@ import uvloop
 from trollproxy.app import build_office, build_pepper, build_store, open_data_dir
 from trollproxy.config import Settings
 from trollproxy.control.accounts import AccountOffice, Minted
+from trollproxy.control.audit import audit
 from trollproxy.control.passwords import hash_password
+from trollproxy.errors import GatewayError
 from trollproxy.policy.pricing import usd
 from trollproxy.ports import Store
 from trollproxy.records import NUSD_PER_USD, ModelLimit
@@ -55,6 +57,7 @@ def add_commands(commands: object, add: Add, read_settings: ReadSettings) -> Non
     rotate.add_argument("key_id")
     revoke = command("key-revoke", revoke_key, "revoke a client or friend key")
     revoke.add_argument("key_id")
+    command("audit", audit_books, "recompute every balance from the ledger and name any difference")
 
 
 async def list_users(store: Store, _office: AccountOffice, _options: argparse.Namespace) -> None:
@@ -107,6 +110,18 @@ async def rotate_key(_store: Store, office: AccountOffice, options: argparse.Nam
 async def revoke_key(_store: Store, office: AccountOffice, options: argparse.Namespace) -> None:
     await office.revoke(options.key_id)
     print(f"Revoked {options.key_id}.")
+
+
+async def audit_books(store: Store, _office: AccountOffice, _options: argparse.Namespace) -> None:
+    found = await audit(store)
+    for difference in found.differences:
+        print(
+            f"{difference.username} {difference.wallet}: balance {usd(difference.balance_nusd)}, "
+            f"ledger {usd(difference.ledger_nusd)}, difference {usd(difference.drift_nusd)}"
+        )
+    if found.differences:
+        raise GatewayError(f"{len(found.differences)} balances differ from the ledger.", code="billing_drift")
+    print(f"{found.users} users, {usd(found.balance_nusd)} in all: every balance is what its ledger entries say.")
 
 
 def _run(action: Action, options: argparse.Namespace, read_settings: ReadSettings) -> int:

@@ -123,6 +123,8 @@ def response_headers(exchange: Exchange) -> Headers:
     """The headers of every answer: the request's id, and where the caller stands with the limit."""
     wire, verdict = exchange.request.format, exchange.verdict
     headers = [wire.request_id_header(exchange.request_id)]
+    if exchange.hold is not None and exchange.reached_upstream:
+        headers.append(("x-trollproxy-receipt", f"/v1/receipts/{exchange.request_id}"))
     if verdict is not None:
         state = LimitState(verdict.limit, verdict.remaining, verdict.reset_s, exchange.started_at_s)
         headers.extend(wire.limit_headers(state))

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Protocol
 
@@ -93,16 +93,19 @@ class Writer:
             await self._wait()
             await self._flush_all()
 
+    async def flush(self, deadline_s: float) -> None:
+        """Put what is waiting on the books now, as far as the store takes it by the deadline."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                await self._flush_all()
+
     async def close(self, deadline_s: float) -> None:
         """Flush what is left. What the store will not take by the deadline is logged in full, one line a charge."""
         self._is_closing = True
         self._wake.set()
-        try:
-            async with asyncio.timeout(deadline_s):
-                await self._flush_all()
-        except TimeoutError:
-            for charge in self._queue:
-                log.critical("charge not stored", extra={"fields": msgspec.to_builtins(charge)})
+        await self.flush(deadline_s)
+        for charge in self._queue:
+            log.critical("charge not stored", extra={"fields": msgspec.to_builtins(charge)})
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:

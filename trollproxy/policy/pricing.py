@@ -37,8 +37,14 @@ def estimate_tokens(size_bytes: int, bytes_per_token: int) -> int:
     return -(-size_bytes // bytes_per_token)
 
 
-def usd(amount_nusd: int) -> str:
-    """Dollars for people: as many decimals as the amount has, at least two."""
+def usd_decimal(amount_nusd: int) -> str:
+    """Dollars as a decimal number: as many decimals as the amount has, at least two."""
     whole, fraction = divmod(abs(amount_nusd), NUSD_PER_USD)
     digits = f"{fraction:09d}".rstrip("0").ljust(2, "0")
-    return f"{'-' if amount_nusd < 0 else ''}${whole}.{digits}"
+    return f"{'-' if amount_nusd < 0 else ''}{whole}.{digits}"
+
+
+def usd(amount_nusd: int) -> str:
+    """Dollars for people."""
+    text = usd_decimal(abs(amount_nusd))
+    return f"-${text}" if amount_nusd < 0 else f"${text}"

@@ -11,6 +11,7 @@ from trollproxy.web.connection import ConnectionLimits, Handle, LimitedServer
 from trollproxy.web.llm import LlmRoutes, ModelRoutes
 from trollproxy.web.ops import AdminRoutes, HealthRoutes
 from trollproxy.web.peers import TrustedNetworks
+from trollproxy.web.receipts import ReceiptRoutes
 from trollproxy.web.replies import error_reply
 
 log = logging.getLogger(__name__)
@@ -18,10 +19,12 @@ log = logging.getLogger(__name__)
 Table = Mapping[str, Mapping[str, Handle]]  # path -> method -> handler
 
 _BACKLOG = 4096  # a burst of clients at a restart; the kernel caps it at net.core.somaxconn
-_MODEL_PREFIX = "/v1/models/"
+_WITH_ID = ("/v1/models/", "/v1/receipts/")  # the rest of such a path is an id
 
 
-def build_table(*, llm: LlmRoutes, models: ModelRoutes, health: HealthRoutes, admin: AdminRoutes) -> Table:
+def build_table(
+    *, llm: LlmRoutes, models: ModelRoutes, receipts: ReceiptRoutes, health: HealthRoutes, admin: AdminRoutes
+) -> Table:
     """Every endpoint there is. docs/endpoints.md describes each."""
     return {
         "/v1/chat/completions": {"POST": llm.chat},
@@ -30,7 +33,8 @@ def build_table(*, llm: LlmRoutes, models: ModelRoutes, health: HealthRoutes, ad
         "/v1/messages/count_tokens": {"POST": llm.count_tokens},
         "/v1/models": {"GET": models.list},
         "/models": {"GET": models.list},
-        _MODEL_PREFIX: {"GET": models.retrieve},
+        "/v1/models/": {"GET": models.retrieve},
+        "/v1/receipts/": {"GET": receipts.retrieve},
         "/ping": {"GET": health.ping},
         "/health": {"GET": health.health},
         "/metrics": {"GET": admin.metrics},
@@ -45,8 +49,9 @@ def dispatcher(table: Table) -> Handle:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
         methods = table.get(path)
-        if methods is None and path.startswith(_MODEL_PREFIX):
-            methods = table[_MODEL_PREFIX]
+        if methods is None:
+            prefix = next((prefix for prefix in _WITH_ID if path.startswith(prefix)), "")
+            methods = table.get(prefix)
         if methods is None:
             return error_reply(NotFound(f"There is nothing at {path[:200]!r}."), request)
         found = methods.get(request.method)

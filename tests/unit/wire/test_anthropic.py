@@ -169,6 +169,9 @@ def test_later_figures_replace_earlier_ones_and_missing_ones_stay() -> None:
 
 def test_an_explicit_zero_replaces_what_was_said_before() -> None:
     assert usage_of(start(input_tokens=10, cache_read_input_tokens=5), end(input_tokens=0)) == Usage(read=5)
+
+
+def test_an_explicit_zero_total_is_not_topped_by_an_earlier_split() -> None:
     written = {"cache_creation_input_tokens": 8, "cache_creation": {"ephemeral_5m_input_tokens": 8}}
     assert usage_of(start(input_tokens=1, **written), end(cache_creation_input_tokens=0)) == Usage(uncached=1)
 

@@ -103,7 +103,7 @@ def test_a_second_model_is_noticed(body: bytes, may_be_twice: bool) -> None:
     assert names_model_twice(body) is may_be_twice
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(st.integers(0, 4), max_size=5), st.booleans())
 def test_every_spelling_of_model_is_noticed(escaped: list[int], is_upper: bool) -> None:
     name = "".join(f"\\u{ord(c):04{'X' if is_upper else 'x'}}" if i in escaped else c for i, c in enumerate("model"))

@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -122,7 +123,7 @@ def chunk(**members: object) -> bytes:
     return b"data: " + json.dumps({"id": "c", "object": "chat.completion.chunk", **members}).encode() + b"\n\n"
 
 
-def delta(content: object = None, finish: str | None = None, **more: object) -> bytes:
+def delta(content: Any = None, finish: Any = None, **more: Any) -> bytes:
     return chunk(choices=[{"index": 0, "delta": {"content": content, **more}, "finish_reason": finish}])
 
 
