@@ -1,6 +1,7 @@
 """HTTP without an SDK: plain requests, and streams on bare sockets that a test can cut wherever it likes."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 from collections.abc import Iterator, Mapping
@@ -112,19 +113,15 @@ class RawStream:
 
     async def read_until_cut(self) -> bytes:
         """Read what comes until the connection is gone, however it goes."""
-        try:
+        with contextlib.suppress(ConnectionError):
             while piece := await self._reader.read(65_536):
                 self.body += piece
-        except ConnectionError:
-            pass
         return self.body
 
     async def close(self) -> None:
         self._writer.close()
-        try:
+        with contextlib.suppress(ConnectionError):  # the other side was faster
             await self._writer.wait_closed()
-        except ConnectionError:
-            pass  # the other side was faster
 
     async def _read_head(self) -> None:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")

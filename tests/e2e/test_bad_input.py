@@ -4,6 +4,7 @@ import base64
 import json
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -104,12 +105,11 @@ CASES = [
     Case(name="not open to a friend", key="elsewhere", status=403, code="model_not_allowed"),
     Case(name="over a friend's day", key="friend", status=402, code="friend_limit_exceeded"),
 ]
-TABLE = [
-    pytest.param(dialect, case, id=f"{dialect.name}-{case.name}")
-    for dialect in DIALECTS
-    for case in CASES
-    if case.only in {None, dialect.name}
-]
+TABLE = [(dialect, case) for dialect in DIALECTS for case in CASES if case.only in {None, dialect.name}]
+
+
+def name_of(value: object) -> str:
+    return value.name if isinstance(value, (Dialect, Case)) else ""
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def check_refusal(answer: Answer, dialect: Dialect, status: int, code: str) -> N
     assert answer.headers.get("x-should-retry") == ("false" if status == 402 else None)
 
 
-@pytest.mark.parametrize(("dialect", "case"), TABLE)
+@pytest.mark.parametrize(("dialect", "case"), TABLE, ids=name_of)
 def test_refusals(gateway: GatewayProcess, people: People, dialect: Dialect, *, case: Case) -> None:
     headers = headers_of(dialect, credential(people, case.key))
     with gateway.bill() as bill:
@@ -172,7 +172,7 @@ def test_refusals(gateway: GatewayProcess, people: People, dialect: Dialect, *, 
     assert bill == []
 
 
-@pytest.mark.parametrize(("dialect", "case"), [row for row in TABLE if row.values[1].raw is None])  # type: ignore[attr-defined]
+@pytest.mark.parametrize(("dialect", "case"), [row for row in TABLE if row[1].raw is None], ids=name_of)
 def test_refusals_are_the_sdks_exceptions(
     gateway: GatewayProcess, people: People, dialect: Dialect, *, case: Case
 ) -> None:
@@ -288,3 +288,27 @@ def test_a_friend_spends_the_owners_credit_up_to_the_days_limit(gateway: Gateway
     check_refusal(second, OPENAI, 402, "friend_limit_exceeded")
     (charge,) = bill
     assert (charge.username, charge.friend_key_id) == ("admin", people.key_ids["spender"])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_a_friend_sees_only_the_models_that_are_open(gateway: GatewayProcess, people: People, dialect: Dialect) -> None:
+    answer = ask(gateway.port, "GET", "/v1/models", headers=dialect.authorize(people.keys["elsewhere"]))
+    assert [model["id"] for model in answer.json()["data"]] == ["another"]
+    closed = ask(gateway.port, "GET", "/v1/models/demo", headers=dialect.authorize(people.keys["elsewhere"]))
+    assert closed.status == 404
+
+
+def test_guessing_is_slowed_down_without_holding_up_who_is_known(tmp_path: Path) -> None:
+    config = {**QUICK, "limits": {"failedAuthPerMinutePerIp": 3}}
+    with GatewayProcess(tmp_path, config=config) as gateway:
+        assert gateway.ask("POST", OPENAI.path, OPENAI.ask("hello")).status == 200
+        answers = [
+            ask(gateway.port, "POST", OPENAI.path, body=OPENAI.ask("hello"), headers=OPENAI.authorize(f"sk-guess-{n}"))
+            for n in range(5)
+        ]
+        for answer in answers[:3]:
+            check_refusal(answer, OPENAI, 401, "invalid_key")
+        for answer in answers[3:]:
+            check_refusal(answer, OPENAI, 429, "too_many_failures")
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert gateway.ask("POST", OPENAI.path, OPENAI.ask("hello")).status == 200

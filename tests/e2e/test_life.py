@@ -1,6 +1,7 @@
 """How a gateway process begins and ends: what it tells, what it finishes, what it leaves on the books."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -28,6 +29,8 @@ def test_secrets_are_told_once_and_the_books_outlive_the_process(tmp_path: Path)
         key, password = gateway.key, gateway.password
         assert key.startswith("sk-troll-")
         assert len(password) == 24
+        assert f"curl http://localhost:{gateway.port}/v1/chat/completions" in gateway.output
+        assert ask(gateway.port, "GET", "/health").json()["status"] == "ok"
         say(gateway)
     first = gateway.books.read()
     (charge,) = first.charges.values()
@@ -44,21 +47,14 @@ def test_secrets_are_told_once_and_the_books_outlive_the_process(tmp_path: Path)
     assert not [secret for secret in (key, password) if secret in gateway.log]
 
 
-def test_what_the_greeting_says_to_paste_works(tmp_path: Path) -> None:
-    with GatewayProcess(tmp_path) as gateway:
-        assert f"curl http://localhost:{gateway.port}/v1/chat/completions" in gateway.output
-        assert f"curl http://localhost:{gateway.port}/metrics" in gateway.output
-        assert ask(gateway.port, "GET", "/health").json()["status"] == "ok"
-        assert ask(gateway.port, "GET", "/ping").body == b"OK\n"
-
-
 async def refuses_connections(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
+    except ConnectionError:
         return True
     writer.close()
-    await writer.wait_closed()
+    with contextlib.suppress(ConnectionError):  # taken by the kernel just before the listener went, and then reset
+        await writer.wait_closed()
     return False
 
 

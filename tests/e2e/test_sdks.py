@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
 from typing import Any
 
 import anthropic
@@ -30,14 +31,14 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 @contextmanager
 def openai_sdk(gateway: GatewayProcess, **options: Any) -> Iterator[openai.OpenAI]:
-    settings = {"api_key": gateway.key, "base_url": f"{gateway.url}/v1", "max_retries": 0, "timeout": 20} | options
+    settings: Any = {"api_key": gateway.key, "base_url": f"{gateway.url}/v1", "max_retries": 0, "timeout": 20} | options
     with openai.OpenAI(**settings) as sdk:
         yield sdk
 
 
 @contextmanager
 def anthropic_sdk(gateway: GatewayProcess, **options: Any) -> Iterator[anthropic.Anthropic]:
-    settings = {"api_key": gateway.key, "base_url": gateway.url, "max_retries": 0, "timeout": 20} | options
+    settings: Any = {"api_key": gateway.key, "base_url": gateway.url, "max_retries": 0, "timeout": 20} | options
     with anthropic.Anthropic(**settings) as sdk:
         yield sdk
 
@@ -147,7 +148,7 @@ def test_openai_streamed_tools(gateway: GatewayProcess) -> None:
         text = user("#demo delay_ms=0\nuse the tool")
         with sdk.chat.completions.stream(model="demo", messages=text, tools=[CC_TOOL]) as stream:
             final = stream.get_final_completion()
-    (call,) = final.choices[0].message.tool_calls or ()
+    (call,) = final.choices[0].message.tool_calls or []
     assert json.loads(call.function.arguments) == {"city": "Trondheim"}
     (charge,) = bill
     assert charge.usage.out_text > 0
@@ -184,9 +185,12 @@ def test_anthropic_whole(gateway: GatewayProcess) -> None:
 
 
 def test_anthropic_raw_stream(gateway: GatewayProcess) -> None:
-    with gateway.bill() as bill, anthropic_sdk(gateway) as sdk:
-        with sdk.messages.create(model="demo", max_tokens=500, messages=user(FIVE), stream=True) as stream:
-            events: list[Any] = list(stream)
+    with (
+        gateway.bill() as bill,
+        anthropic_sdk(gateway) as sdk,
+        sdk.messages.create(model="demo", max_tokens=500, messages=user(FIVE), stream=True) as stream,
+    ):
+        events: list[Any] = list(stream)
     assert (events[0].type, events[-1].type) == ("message_start", "message_stop")
     (usage,) = [event.usage for event in events if event.type == "message_delta"]
     (charge,) = bill
@@ -195,9 +199,12 @@ def test_anthropic_raw_stream(gateway: GatewayProcess) -> None:
 
 
 def test_anthropic_stream_helper(gateway: GatewayProcess) -> None:
-    with gateway.bill() as bill, anthropic_sdk(gateway) as sdk:
-        with sdk.messages.stream(model="demo", max_tokens=500, messages=user(FIVE)) as stream:
-            words, final = list(stream.text_stream), stream.get_final_message()
+    with (
+        gateway.bill() as bill,
+        anthropic_sdk(gateway) as sdk,
+        sdk.messages.stream(model="demo", max_tokens=500, messages=user(FIVE)) as stream,
+    ):
+        words, final = list(stream.text_stream), stream.get_final_message()
     assert len(words) == 5
     (charge,) = bill
     check_anthropic(charge, final.usage, stream=True)
@@ -310,3 +317,16 @@ def test_answers_say_where_the_caller_stands_with_the_limit(gateway: GatewayProc
     answer = ask(gateway.port, "POST", dialect.path, body=dialect.ask(FIVE), headers=dialect.authorize(gateway.key))
     prefix = {"openai_chat": "x-ratelimit-limit-requests", "anthropic": "anthropic-ratelimit-requests-limit"}
     assert answer.headers[prefix[dialect.name]] == "1000"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_answers_name_their_receipt(gateway: GatewayProcess, dialect: Dialect) -> None:
+    """Also one that is asked for before the charge is on the books."""
+    with gateway.bill() as bill:
+        headers = dialect.authorize(gateway.key)
+        answer = ask(gateway.port, "POST", dialect.path, body=dialect.ask(FIVE), headers=headers)
+        receipt = ask(gateway.port, "GET", answer.headers["x-trollproxy-receipt"], headers=headers).json()
+    (charge,) = bill
+    assert receipt["id"] == charge.request_id == answer.headers[dialect.request_id]
+    assert Decimal(receipt["cost_usd"]) * 1_000_000_000 == charge.cost_nusd
+    assert receipt["usage"]["out_text"] == 5
