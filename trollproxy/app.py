@@ -16,7 +16,7 @@ from trollproxy.errors import GatewayError
 from trollproxy.gateway.attempt import Attempts
 from trollproxy.gateway.billing import Billing, HoldPolicy
 from trollproxy.gateway.callers import CallerPolicy, Callers
-from trollproxy.gateway.exchange import Clock
+from trollproxy.gateway.exchange import Clock, new_request_id
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.gauges import register_gauges
 from trollproxy.gateway.observer import Observer
@@ -45,10 +45,6 @@ CLOCK = Clock(wall=time.time, monotonic=time.monotonic)
 CUT_S = 1.0  # a cancelled request only settles, which takes no time
 RECEIPT_FLUSH_S = 2.0  # a receipt asked for at once waits this long for its charge to be on the books
 FINAL_FLUSH_S = 10.0  # two tries of the store's deadline; systemd's own patience at a stop is 90 s
-
-
-def new_request_id() -> str:
-    return "req_" + os.urandom(12).hex()
 
 
 def open_data_dir(settings: Settings) -> DataDir:

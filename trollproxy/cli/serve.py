@@ -45,6 +45,8 @@ async def mock(port: int) -> int:
 
 async def _run(gateway: Gateway, settings: Settings) -> int:
     stop = asyncio.ensure_future(_signalled())
+    is_ready = asyncio.Event()
+    _reload_on_hangup(gateway, is_ready)
     try:
         await gateway.open()
         found = await welcome(gateway.store, gateway.office(), wallets=gateway.wallets, random_bytes=os.urandom)
@@ -57,7 +59,7 @@ async def _run(gateway: Gateway, settings: Settings) -> int:
     if found is not None:
         print(greeting(found, url=url, model="demo"), flush=True)
     print(f"trollproxy listens on {', '.join(f'{settings.host}:{port}' for port in gateway.ports)}", flush=True)
-    _reload_on_hangup(gateway)
+    is_ready.set()
     failure = asyncio.ensure_future(gateway.wait_for_failure())
     await asyncio.wait((stop, failure), return_when=asyncio.FIRST_COMPLETED)
     is_failed = failure.done()
@@ -81,11 +83,13 @@ async def _signalled() -> None:
     await first.wait()
 
 
-def _reload_on_hangup(gateway: Gateway) -> None:
+def _reload_on_hangup(gateway: Gateway, is_ready: asyncio.Event) -> None:
+    """From the first moment on, since an unhandled SIGHUP ends a process; what comes too early waits."""
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
     async def reload() -> None:
+        await is_ready.wait()
         try:
             await gateway.reload()
         except GatewayError as error:

@@ -4,6 +4,7 @@ Metrics, the log line and the charge are all made from this one object when the 
 how it ended, which follows from its own facts.
 """
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -15,6 +16,11 @@ from trollproxy.money.holds import Hold
 from trollproxy.policy.limits import Verdict
 from trollproxy.records import EndedBy, Model, UpstreamKey, Wallet
 from trollproxy.wire.format import Format, Operation
+
+
+def new_request_id() -> str:
+    """96 random bits: unique without asking anybody, and not to be guessed from another."""
+    return "req_" + os.urandom(12).hex()
 
 
 class Clock(msgspec.Struct, frozen=True):

@@ -60,9 +60,10 @@ class Relay:
         exchange = self._exchange
         body = await reply.read_all(MAX_REPLY_BODY)
         if exchange.request.operation == "generate":
-            exchange.usage, exchange.is_usage_final = exchange.request.format.read_usage(body), True
-            exchange.is_empty = exchange.request.format.is_empty(body)
-            exchange.output_bytes = len(body)
+            whole = exchange.request.format.read_whole(body)
+            exchange.usage, exchange.is_usage_final = whole.usage, True
+            exchange.is_empty = not whole.text_bytes
+            exchange.output_bytes = 0 if self._client.is_gone else whole.text_bytes
             exchange.first_token_s = exchange.clock.monotonic()
         self._settle()
         self._client.send(reply.status, [("content-type", "application/json"), *self._headers], body)
@@ -97,7 +98,8 @@ class Relay:
     def _take(self, meter: Meter) -> None:
         exchange = self._exchange
         exchange.usage, exchange.is_usage_final = meter.usage, meter.is_usage_final
-        exchange.output_bytes = meter.text_bytes
+        if not self._client.is_gone:  # what comes after a hang-up is not relayed
+            exchange.output_bytes = meter.text_bytes
         if meter.is_complete or meter.may_end:
             exchange.is_empty = not meter.has_output
         if meter.has_output and exchange.first_token_s is None:

@@ -52,8 +52,8 @@ def settle(ended_by: EndedBy, seen: Seen) -> Settlement:
     output = estimate_tokens(seen.output_bytes, BYTES_PER_TOKEN)
     if seen.usage is None:
         return Settlement(Usage(uncached=estimate_tokens(seen.input_bytes, BYTES_PER_TOKEN), out_text=output), True)
-    if seen.is_final or seen.usage.output_tokens >= output:
+    if seen.is_final:
         return Settlement(seen.usage, False)
-    # The figure from a stream's start: the input is the provider's, the output is what was relayed.
-    text = output - seen.usage.out_reasoning
+    # A running figure: the input is the provider's; of the output, the more of what it said and what was relayed.
+    text = max(seen.usage.out_text, output - seen.usage.out_reasoning)
     return Settlement(msgspec.structs.replace(seen.usage, out_text=text), True)

@@ -19,11 +19,21 @@ _CLOSE = b"connection: close\r\n"
 class TransportStream:
     """Writes one answer."""
 
-    __slots__ = ("_is_chunked", "_is_ended", "_keep_alive", "_protocol", "_transport", "_when_gone", "is_started")
+    __slots__ = (
+        "_body",
+        "_is_chunked",
+        "_is_ended",
+        "_keep_alive",
+        "_protocol",
+        "_transport",
+        "_when_gone",
+        "is_started",
+    )
 
     def __init__(self, request: web.BaseRequest, *, keep_alive: bool) -> None:
         self._protocol = request.protocol
         self._transport = request.transport
+        self._body = request.content
         self._is_chunked = request.version >= HttpVersion11
         self._keep_alive = keep_alive and request.keep_alive
         self._is_ended = False
@@ -79,6 +89,8 @@ class TransportStream:
     def _begin(self, status: int, headers: Sequence[tuple[str, str]], *, framing: bytes, body: bytes = b"") -> None:
         assert not self.is_started, "an answer begins once"
         self.is_started = True
+        if not self._body.is_eof():
+            self._keep_alive = False  # answered before the request was whole: what follows cannot be told from its rest
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
         assert lines.count("\r\n") == len(headers) == lines.count("\n"), "a header value with a line break is our bug"
         head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\n{lines}".encode("latin-1", "replace")

@@ -24,6 +24,7 @@ Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 SWEEP_S = 1.0  # how late a deadline may strike; short against any sane header timeout
 MAX_HEAD_LINE = 16 * 1024  # a key, betas and a handful of vendor headers fit many times over
 MAX_HEADERS = 100
+LINGER_S = 2.0  # a client that still sends its body gets this long to see why it was refused
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -53,6 +54,7 @@ class Connection(RequestHandler):
             max_line_size=MAX_HEAD_LINE,
             max_field_size=MAX_HEAD_LINE,
             max_headers=MAX_HEADERS,
+            lingering_time=LINGER_S,
         )
         self.head_since_s: float | None = None  # when the head that we wait for began; None between requests
         self.peer = ""

@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from trollproxy.errors import GatewayError
+from trollproxy.gateway.exchange import new_request_id
 from trollproxy.gateway.refusal import error_headers
 from trollproxy.wire import ANTHROPIC, OPENAI_CHAT
 from trollproxy.wire.format import Format
@@ -18,8 +19,9 @@ def json_reply(body: object, *, status: int = 200, headers: Mapping[str, str] | 
 
 def error_reply(error: GatewayError, request: web.BaseRequest) -> web.Response:
     """The error in the dialect that the request looks like."""
-    status, body = dialect_of(request).write_error(error, "")
-    headers = dict(error_headers(error))
+    wire, request_id = dialect_of(request), new_request_id()
+    status, body = wire.write_error(error, request_id)
+    headers = dict((wire.request_id_header(request_id), *error_headers(error)))
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 

@@ -14,7 +14,7 @@ from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.records import FormatName
 from trollproxy.wire.body import decode_reply, decode_request, names_model_twice, replace_members
 from trollproxy.wire.errors_in import stream_error
-from trollproxy.wire.format import Headers, LimitState, Meter, Operation
+from trollproxy.wire.format import Headers, LimitState, Meter, Operation, Whole
 from trollproxy.wire.sse import event_data
 
 DEFAULT_VERSION = "2023-06-01"  # what a client that names none was written against
@@ -56,9 +56,12 @@ class _Usage(msgspec.Struct):
 
 
 class _Delta(msgspec.Struct):
+    """A piece of a block, or a whole one."""
+
     text: str | None = None
     thinking: str | None = None
     partial_json: str | None = None
+    input: msgspec.Raw = msgspec.Raw()
 
 
 class _Message(msgspec.Struct):
@@ -74,7 +77,7 @@ class _Event(msgspec.Struct):
 
 
 class _Reply(msgspec.Struct):
-    content: list[msgspec.Raw]
+    content: list[_Delta]
     usage: _Usage | None = None
 
 
@@ -130,7 +133,7 @@ class _MessagesMeter(Meter):
             self.is_usage_final = event.type == "message_delta"
 
     def _count(self, delta: _Delta) -> None:
-        size = sum(len(text.encode()) for text in (delta.text, delta.thinking, delta.partial_json) if text)
+        size = _size_of(delta)
         if size:
             self.text_bytes += size
             self.has_output = True
@@ -167,12 +170,12 @@ class Anthropic:
     def meter(self, ask: Ask) -> Meter:  # noqa: ARG002 - the dialect always sends usage
         return _MessagesMeter()
 
-    def read_usage(self, body: bytes) -> Usage | None:
-        usage = _read_reply(body).usage
-        return _to_usage(usage) if usage is not None else None
-
-    def is_empty(self, body: bytes) -> bool:
-        return not _read_reply(body).content
+    def read_whole(self, body: bytes) -> Whole:
+        reply = decode_reply(_REPLY, body)
+        if reply is None:
+            raise UpstreamBroken("The provider's answer is not of its format.")
+        usage = _to_usage(reply.usage) if reply.usage is not None else None
+        return Whole(usage, sum(_size_of(block) for block in reply.content))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         status = _OVERLOADED if _ERROR_TYPES.get(error.status) == "overloaded_error" else error.status
@@ -205,11 +208,10 @@ def _require_messages(messages: list[msgspec.Raw]) -> None:
         raise InvalidRequest("`messages` must hold at least one message.", param="messages")
 
 
-def _read_reply(body: bytes) -> _Reply:
-    reply = decode_reply(_REPLY, body)
-    if reply is None:
-        raise UpstreamBroken("The provider's answer is not of its format.")
-    return reply
+def _size_of(delta: _Delta) -> int:
+    """Bytes of the answer itself."""
+    texts = sum(len(text.encode()) for text in (delta.text, delta.thinking, delta.partial_json) if text)
+    return texts + len(bytes(delta.input))
 
 
 def _overwrite(known: _Usage, given: _Usage) -> _Usage:
@@ -221,8 +223,13 @@ def _overwrite(known: _Usage, given: _Usage) -> _Usage:
 def _to_usage(usage: _Usage) -> Usage:
     split = usage.cache_creation or _CacheCreation()
     write_5m, write_1h = _count_of(split.ephemeral_5m_input_tokens), _count_of(split.ephemeral_1h_input_tokens)
-    # Later totals come without the split: what it does not explain was written with the lifetime that was asked for.
-    unexplained = max(0, _count_of(usage.cache_creation_input_tokens) - write_5m - write_1h)
+    total = usage.cache_creation_input_tokens
+    written = _count_of(total) if total is not None else write_5m + write_1h
+    # Later totals come without the split: they count, and what the split does not explain was written with the
+    # lifetime that was asked for.
+    write_5m = min(write_5m, written)
+    write_1h = min(write_1h, written - write_5m)
+    unexplained = written - write_5m - write_1h
     only_1h = write_1h > 0 and write_5m == 0
     thinking = _count_of(usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else 0)
     return Usage(

@@ -40,9 +40,8 @@ def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
 
 def replace_members(body: bytes, members: dict[str, object]) -> bytes:
     """The object with these top-level members set; all others keep their bytes and order. Repeated names collapse."""
-    whole: dict[str, object] = dict(_MEMBERS.decode(body))
-    whole.update(members)
-    return msgspec.json.encode(whole)
+    kept = decode_request(_MEMBERS, body)
+    return msgspec.json.encode(kept | members)
 
 
 def names_model_twice(body: bytes) -> bool:

@@ -27,6 +27,13 @@ class LimitState(msgspec.Struct, frozen=True):
     now_s: float
 
 
+class Whole(msgspec.Struct, frozen=True):
+    """What is read of a reply that came in one piece."""
+
+    usage: Usage | None
+    text_bytes: int  # of the answer itself: text, reasoning and the arguments of tool calls
+
+
 class Meter(ABC):
     """Reads a provider's stream on its way through: usage, text length, the end, an error inside.
 
@@ -82,11 +89,8 @@ class Format(Protocol):
 
     def meter(self, ask: Ask) -> Meter: ...
 
-    def read_usage(self, body: bytes) -> Usage | None:
-        """Usage of a whole reply; None if it gives none. UpstreamBroken if it is no reply at all."""
-
-    def is_empty(self, body: bytes) -> bool:
-        """Whether a whole reply holds no answer."""
+    def read_whole(self, body: bytes) -> Whole:
+        """The facts of a whole reply; UpstreamBroken if it is no reply at all."""
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         """Status and body of an error."""

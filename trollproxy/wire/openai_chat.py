@@ -13,7 +13,7 @@ from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.records import FormatName
 from trollproxy.wire.body import decode_reply, decode_request, names_model_twice, replace_members
 from trollproxy.wire.errors_in import stream_error
-from trollproxy.wire.format import Headers, LimitState, Meter, Operation
+from trollproxy.wire.format import Headers, LimitState, Meter, Operation, Whole
 from trollproxy.wire.sse import event_data
 
 
@@ -47,12 +47,27 @@ class _Usage(msgspec.Struct):
     completion_tokens_details: _CompletionDetails | None = None
 
 
+class _Said(msgspec.Struct):
+    """What a model says in a tool call; the rest of it is wrapping."""
+
+    name: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+
+
+class _Call(msgspec.Struct):
+    function: _Said | None = None
+    custom: _Said | None = None
+
+
 class _Delta(msgspec.Struct):
-    content: str | None = None
+    """A piece of an answer, or a whole one."""
+
+    content: str | list[msgspec.Raw] | None = None  # a list of parts: rare, and counted as it stands
     refusal: str | None = None
     reasoning_content: str | None = None
-    tool_calls: msgspec.Raw = msgspec.Raw()
-    function_call: msgspec.Raw = msgspec.Raw()
+    tool_calls: list[_Call] | None = None
+    function_call: _Said | None = None
 
 
 class _ChunkChoice(msgspec.Struct):
@@ -66,8 +81,12 @@ class _Chunk(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
 
 
+class _Choice(msgspec.Struct):
+    message: _Delta | None = None
+
+
 class _Reply(msgspec.Struct):
-    choices: list[msgspec.Raw]
+    choices: list[_Choice]
     usage: msgspec.Raw = msgspec.Raw()
 
 
@@ -123,9 +142,7 @@ class _ChatMeter(Meter):
         return self._wants_usage or bool(chunk.choices)
 
     def _count(self, delta: _Delta) -> None:
-        size = sum(len(text.encode()) for text in (delta.content, delta.refusal, delta.reasoning_content) if text)
-        for call in (bytes(delta.tool_calls), bytes(delta.function_call)):
-            size += len(call) if call not in _NOTHING else 0
+        size = _size_of(delta)
         if size:
             self.text_bytes += size
             self.has_output = True
@@ -144,7 +161,8 @@ class OpenAIChat:
         options = request.stream_options
         limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
         if limit is not None and limit < 1:
-            raise InvalidRequest("The output limit must be at least 1 token.", param="max_completion_tokens")
+            name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+            raise InvalidRequest(f"`{name}` must be at least 1.", param=name)
         if request.n is not None and not 1 <= request.n <= _MAX_CHOICES:
             raise InvalidRequest(f"`n` must be between 1 and {_MAX_CHOICES}.", param="n")
         return Ask(
@@ -172,11 +190,12 @@ class OpenAIChat:
     def meter(self, ask: Ask) -> Meter:
         return _ChatMeter(wants_usage=ask.wants_usage)
 
-    def read_usage(self, body: bytes) -> Usage | None:
-        return _to_usage(bytes(_read_reply(body).usage))
-
-    def is_empty(self, body: bytes) -> bool:
-        return not _read_reply(body).choices
+    def read_whole(self, body: bytes) -> Whole:
+        reply = decode_reply(_REPLY, body)
+        if reply is None:
+            raise UpstreamBroken("The provider's answer is not of its format.")
+        text_bytes = sum(_size_of(choice.message) for choice in reply.choices if choice.message is not None)
+        return Whole(_to_usage(bytes(reply.usage)), text_bytes)
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error.status, msgspec.json.encode(_error_object(error, request_id))
@@ -210,11 +229,19 @@ def _stream_options(body: bytes) -> dict[str, msgspec.Raw]:
     return decode_request(_ANY_STREAM_OPTIONS, body).stream_options or {}
 
 
-def _read_reply(body: bytes) -> _Reply:
-    reply = decode_reply(_REPLY, body)
-    if reply is None:
-        raise UpstreamBroken("The provider's answer is not of its format.")
-    return reply
+def _size_of(delta: _Delta) -> int:
+    """Bytes of the answer itself."""
+    content = delta.content
+    size = sum(len(bytes(part)) for part in content) if isinstance(content, list) else _length(content)
+    size += _length(delta.refusal) + _length(delta.reasoning_content)
+    called = [delta.function_call]
+    for call in delta.tool_calls or ():
+        called += (call.function, call.custom)
+    return size + sum(_length(said.name) + _length(said.arguments) + _length(said.input) for said in called if said)
+
+
+def _length(text: str | None) -> int:
+    return len(text.encode()) if text else 0
 
 
 def _to_usage(raw: bytes) -> Usage | None:

@@ -162,7 +162,7 @@ def test_a_recorded_stream_is_read() -> None:
     assert facts(meter) == (COUNTED, text, True, True, True, None)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, len(RECORDED)), max_size=30), st.booleans())
 def test_any_chunking_is_read_alike(places: list[int], wants_usage: bool) -> None:
     whole, pieces = meter_of(wants_usage=wants_usage), meter_of(wants_usage=wants_usage)
@@ -254,11 +254,11 @@ def test_what_is_unknown_or_null_passes(extra: dict[str, object]) -> None:
 )
 def test_usage_is_brought_to_disjoint_buckets(usage: object, expected: Usage | None) -> None:
     body = json.dumps({"choices": [{}], "usage": usage}).encode()
-    assert OPENAI_CHAT.read_usage(body) == expected
+    assert OPENAI_CHAT.read_whole(body).usage == expected
 
 
 def test_missing_usage_is_not_zero_usage() -> None:
-    assert OPENAI_CHAT.read_usage(b'{"choices":[{}]}') is None
+    assert OPENAI_CHAT.read_whole(b'{"choices":[{}]}').usage is None
     meter = meter_of()
     meter.feed(chunk(choices=[]))
     assert meter.usage is None
@@ -267,11 +267,17 @@ def test_missing_usage_is_not_zero_usage() -> None:
 
 
 def test_a_whole_reply_is_empty_or_none_at_all() -> None:
-    assert OPENAI_CHAT.is_empty(b'{"choices":[]}')
-    assert not OPENAI_CHAT.is_empty(b'{"choices":[{}]}')
+    assert not OPENAI_CHAT.read_whole(b'{"choices":[]}').text_bytes
+    assert not OPENAI_CHAT.read_whole(b'{"choices":[{"message":{"content":"","tool_calls":[]}}]}').text_bytes
+    said = OPENAI_CHAT.read_whole(b'{"choices":[{"message":{"content":"h\\u00e9","reasoning_content":"x"}},{}]}')
+    assert said.text_bytes == len("hé".encode()) + 1
+    called = OPENAI_CHAT.read_whole(
+        b'{"choices":[{"message":{"content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}]}}]}'
+    )
+    assert called.text_bytes == len("f{}")
     for bad in (b"", b"{}", b"<html>", b"[]"):
         with pytest.raises(UpstreamBroken):
-            OPENAI_CHAT.read_usage(bad)
+            OPENAI_CHAT.read_whole(bad)
 
 
 def test_errors_have_the_vendors_shape() -> None:
