@@ -5,12 +5,13 @@ Every call that awaits in production awaits a `Checkpoints` here, so a test can 
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from trollproxy.chat import Usage
-from trollproxy.errors import ClientGone, InvalidRequest, NotFound, UpstreamBroken
+from trollproxy.errors import InvalidRequest, NotFound, UpstreamBroken
 from trollproxy.gateway.exchange import Clock
 from trollproxy.money.accounts import drained
 from trollproxy.policy.limits import utc_day
@@ -18,6 +19,7 @@ from trollproxy.policy.wallets import Balance, give
 from trollproxy.ports import UpstreamCall
 from trollproxy.records import Batch, Charge, ClientKey, ClientKeyMaterial, Credit, FriendKey, Price, User
 
+K = TypeVar("K", ClientKey, FriendKey)
 NOON_S = 1_760_011_200.0  # 2025-10-09 12:00 UTC
 TODAY = utc_day(NOON_S)
 
@@ -52,11 +54,6 @@ def make_charge(seq: int, **changes: object) -> Charge:
         duration_ms=10.0,
     )
     return msgspec.structs.replace(charge, **changes)
-
-
-def balance_of(user: User) -> Balance:
-    names = Balance.__struct_fields__
-    return Balance(**{name: getattr(user, name) for name in names})
 
 
 class FakeClock:
@@ -129,23 +126,19 @@ class FakeStore:
 
     async def adopt_client_key(self, material: ClientKeyMaterial) -> ClientKey | None:
         await self._call("adopt_client_key")
-        found = self.plain.get(material.plain)
-        if not isinstance(found, ClientKey):
-            return None
-        del self.plain[material.plain]
-        key = msgspec.structs.replace(found, key_id=material.key_id, key_hash=material.key_hash)
-        self.client_keys[key.key_id] = key
-        return key
+        return self._adopt(material, ClientKey, self.client_keys)
 
     async def adopt_friend_key(self, material: ClientKeyMaterial) -> FriendKey | None:
         await self._call("adopt_friend_key")
+        return self._adopt(material, FriendKey, self.friend_keys)
+
+    def _adopt(self, material: ClientKeyMaterial, kind: type[K], keys: dict[str, K]) -> K | None:
         found = self.plain.get(material.plain)
-        if not isinstance(found, FriendKey):
+        if not isinstance(found, kind):
             return None
         del self.plain[material.plain]
-        key = msgspec.structs.replace(found, key_id=material.key_id, key_hash=material.key_hash)
-        self.friend_keys[key.key_id] = key
-        return key
+        keys[material.key_id] = msgspec.structs.replace(found, key_id=material.key_id, key_hash=material.key_hash)
+        return keys[material.key_id]
 
     async def read_users(self, usernames: Sequence[str]) -> list[User]:
         await self._call("read_users")
@@ -184,15 +177,11 @@ class FakeStore:
 
     async def set_client_key_active(self, key_id: str, *, active: bool) -> bool:
         await self._call("set_client_key_active")
-        if key_id in self.client_keys:
-            self.client_keys[key_id] = msgspec.structs.replace(self.client_keys[key_id], is_active=active)
-        return key_id in self.client_keys
+        return _set_active(self.client_keys, key_id, active=active)
 
     async def set_friend_key_active(self, key_id: str, *, active: bool) -> bool:
         await self._call("set_friend_key_active")
-        if key_id in self.friend_keys:
-            self.friend_keys[key_id] = msgspec.structs.replace(self.friend_keys[key_id], is_active=active)
-        return key_id in self.friend_keys
+        return _set_active(self.friend_keys, key_id, active=active)
 
     async def list_users(self, *, after: str = "", limit: int = 100) -> list[User]:
         await self._call("list_users")
@@ -214,7 +203,7 @@ class FakeStore:
             return False
         self.credits[credit.entry_id] = credit
         user = self.users[credit.username]
-        balance = give(balance_of(user), credit)
+        balance = give(msgspec.convert(user, Balance, from_attributes=True), credit)
         self.users[user.username] = msgspec.structs.replace(user, **msgspec.structs.asdict(balance))
         return True
 
@@ -222,14 +211,10 @@ class FakeStore:
         await self._call("write_batch")
         self.batches.append(batch)
         for charge in batch.charges:
-            if charge.request_id not in self.charges:
-                self.charges[charge.request_id] = charge
-                self._draw(charge)
-
-    def _draw(self, charge: Charge) -> None:
-        user = self.users.get(charge.username)
-        if user is not None:
-            self.users[user.username] = drained(user, charge.wallet, charge.cost_nusd)
+            user = self.users.get(charge.username)
+            if user is not None and charge.request_id not in self.charges:
+                self.users[user.username] = drained(user, charge.wallet, charge.cost_nusd)
+            self.charges.setdefault(charge.request_id, charge)
 
     async def read_last_seq(self, writer: str) -> int:
         await self._call("read_last_seq")
@@ -247,6 +232,12 @@ class FakeStore:
         await self._call("sum_ledger")
         given = sum(c.amount_nusd for c in self.credits.values() if (c.username, c.wallet) == (username, wallet))
         return given - sum(c.cost_nusd for c in self.charges.values() if (c.username, c.wallet) == (username, wallet))
+
+
+def _set_active(keys: dict[str, K], key_id: str, *, active: bool) -> bool:
+    if key_id in keys:
+        keys[key_id] = msgspec.structs.replace(keys[key_id], is_active=active)
+    return key_id in keys
 
 
 class FakeReply:
@@ -301,12 +292,11 @@ class FakeUpstream:
 
     def secrets(self) -> list[str]:
         """The keys that were spent, in order."""
-        return [value.removeprefix("Bearer ") for call in self.calls for name, value in call.headers
-                if name in {"authorization", "x-api-key"}]  # fmt: skip
+        return [dict(call.headers)["authorization"].removeprefix("Bearer ") for call in self.calls]
 
 
 class FakeClientStream:
-    """The client's side: what it was sent, and `gone_after` writes it hangs up."""
+    """The client's side: what it was sent. It hangs up by `hang_up`, or by itself after so many pieces."""
 
     def __init__(self, *, checkpoints: Checkpoints | None = None, gone_after: int | None = None) -> None:
         self.status: int | None = None
@@ -317,10 +307,21 @@ class FakeClientStream:
         self.is_gone = False
         self._checkpoints = checkpoints or Checkpoints()
         self._gone_after = gone_after
+        self._when_gone: Callable[[], object] | None = None
 
     @property
     def body(self) -> bytes:
         return b"".join(self.pieces)
+
+    def hang_up(self) -> None:
+        self.is_gone = True
+        if self._when_gone is not None:
+            self._when_gone()
+
+    def when_gone(self, call: Callable[[], object] | None) -> None:
+        self._when_gone = call
+        if call is not None and self.is_gone:
+            call()
 
     def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         self.start(status, headers)
@@ -336,13 +337,13 @@ class FakeClientStream:
     def write(self, data: bytes) -> None:
         assert self.is_started
         assert not self.is_ended
-        self.pieces.append(data)
+        if not self.is_gone:
+            self.pieces.append(data)
 
     async def drain(self) -> None:
         await self._checkpoints("client drain")
-        if self._gone_after is not None and len(self.pieces) >= self._gone_after:
-            self.is_gone = True
-            raise ClientGone("The client hung up.")
+        if self._gone_after is not None and len(self.pieces) >= self._gone_after and not self.is_gone:
+            self.hang_up()
 
     def end(self) -> None:
         assert self.is_started

@@ -84,7 +84,7 @@ class Wallets(RuleBasedStateMachine):
             assert self.account.available(wallet, NOON_S) == self.left[wallet] - held
 
 
-Wallets.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+Wallets.TestCase.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)
 TestWallets = Wallets.TestCase
 
 

@@ -2,75 +2,19 @@
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 from tests.aio import run
-from tests.fakes import FakeStore, make_charge
+from tests.fakes import make_charge
+from tests.unit.money.scripted_store import NEVER_S, ScriptedStore, make_writer, running, seqs
 from trollproxy.errors import GatewayError, InvalidRequest, Overloaded, StoreUnavailable
 from trollproxy.money import writer as module
 from trollproxy.money.accounts import Accounts
 from trollproxy.money.writer import Writer
 from trollproxy.records import Batch, User
-
-NEVER_S = 3_600.0
-
-
-class ScriptedStore(FakeStore):
-    """Refuses by the script; `written` wakes whoever waits for the next call to end."""
-
-    def __init__(self, *script: Exception | None) -> None:
-        super().__init__()
-        self.script = deque(script)
-        self.poison: set[str] = set()
-        self.tried: list[Batch] = []
-        self.ended = asyncio.Semaphore(0)
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.entered = asyncio.Event()
-
-    async def write_batch(self, batch: Batch) -> None:
-        self.tried.append(batch)
-        self.entered.set()
-        await self.gate.wait()
-        try:
-            await self._decide(batch)
-        finally:
-            self.ended.release()
-
-    async def _decide(self, batch: Batch) -> None:
-        error = self.script.popleft() if self.script else None
-        if error is not None:
-            raise error
-        if any(charge.request_id in self.poison for charge in batch.charges):
-            raise InvalidRequest("No.", code="ledger_conflict")
-        await super().write_batch(batch)
-
-    async def calls_end(self, count: int) -> None:
-        for _ in range(count):
-            await self.ended.acquire()
-
-
-def seqs(batches: list[Batch]) -> list[list[int]]:
-    return [[charge.seq for charge in batch.charges] for batch in batches]
-
-
-def make_writer(store: FakeStore, accounts: Accounts | None = None, *, interval_s: float = 0.0) -> Writer:
-    return Writer(store, accounts or Accounts(), writer_id="w1", interval_s=interval_s, jitter=lambda: 0.0)
-
-
-@asynccontextmanager
-async def running(writer: Writer) -> AsyncIterator[None]:
-    task = asyncio.create_task(writer.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +193,7 @@ def test_closing_flushes_what_is_left_and_ends_the_run() -> None:
         writer.record(make_charge(1))
         await writer.close(NEVER_S)
         await task
-        assert seqs(store.batches) == [[1]]
+        assert [seq for batch in seqs(store.batches) for seq in batch] == [1]
 
     run(scenario())
 
@@ -257,13 +201,14 @@ def test_closing_flushes_what_is_left_and_ends_the_run() -> None:
 @pytest.mark.parametrize("hang", [True, False])
 def test_what_the_store_does_not_take_by_the_deadline_is_logged(caplog: pytest.LogCaptureFixture, hang: bool) -> None:
     async def scenario() -> None:
-        store = ScriptedStore(*(StoreUnavailable("down") for _ in range(100_000)))
+        store = ScriptedStore()
+        store.is_down = True
         if hang:
             store.gate.clear()
         writer = make_writer(store, interval_s=NEVER_S)
         for seq in (1, 2):
             writer.record(make_charge(seq))
-        await writer.close(0.005)
+        await writer.close(0.002)
         assert writer.queued == 2
         assert store.charges == {}
 

@@ -1,0 +1,134 @@
+"""Getting an answer: which key is spent, when another is tried, and what goes to the provider."""
+
+import msgspec
+import pytest
+
+from tests.fakes import FakeReply
+from tests.unit.gateway.house import COST, House, ask, play, stream, whole
+from trollproxy.errors import UpstreamTimeout
+from trollproxy.gateway.attempt import MAX_KEYS_TRIED
+from trollproxy.records import UpstreamKey
+
+
+def refusal(status: int, **headers: str) -> FakeReply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return FakeReply(b'{"error":{"message":"no"}}', status=status, headers=named)
+
+
+def with_keys(house: House, count: int) -> None:
+    keys = tuple(UpstreamKey(key_id=f"k{n}", secret=f"s{n}") for n in range(1, count + 1))
+    house.provider = msgspec.structs.replace(house.provider, keys=keys)
+    house.show()
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 429])
+def test_another_key_is_tried_where_the_key_is_the_trouble(status: int) -> None:
+    async def scene(house: House) -> None:
+        assert (await house.serve()).status == 200
+        assert house.upstream.secrets() == ["secret-1", "secret-2"]
+
+    refused = refusal(status)
+    [charge] = play(lambda: House(refused, whole()), scene).sink.charges
+    assert (charge.upstream_key_id, charge.cost_nusd) == ("uk-2", COST)
+    assert refused.is_closed
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422, 500, 502, 503, 529])
+def test_no_other_key_helps_otherwise(status: int) -> None:
+    async def scene(house: House) -> None:
+        await house.serve()
+        assert house.upstream.secrets() == ["secret-1"]
+
+    play(lambda: House(refusal(status), whole()), scene)
+
+
+def test_a_timeout_is_not_tried_again() -> None:
+    async def scene(house: House) -> None:
+        assert (await house.serve()).status == 504
+        assert len(house.upstream.calls) == 1
+
+    play(lambda: House(UpstreamTimeout("x"), whole()), scene)
+
+
+def test_keys_take_turns() -> None:
+    async def scene(house: House) -> None:
+        for _ in range(3):
+            await house.serve()
+        assert house.upstream.secrets() == ["secret-1", "secret-2", "secret-1"]
+
+    play(lambda: House(whole(), whole(), whole()), scene)
+
+
+def test_a_refused_key_rests_and_comes_back() -> None:
+    async def scene(house: House) -> None:
+        await house.serve()
+        await house.serve()
+        assert house.upstream.secrets() == ["secret-1", "secret-2", "secret-2"]
+        house.clock.advance(30)
+        await house.serve()
+        assert house.upstream.secrets()[-1] == "secret-1"
+
+    play(lambda: House(refusal(429, retry_after="30"), whole(), whole(), whole()), scene)
+
+
+def test_when_all_rest_nobody_is_asked_and_the_client_knows_how_long() -> None:
+    async def scene(house: House) -> None:
+        assert (await house.serve()).status == 429
+        client = await house.serve()
+        assert (client.status, house.error_code) == (503, "no_upstream_key")
+        assert client.headers["retry-after"] == "7"
+        assert len(house.upstream.calls) == 2
+
+    house = play(lambda: House(refusal(429, retry_after="9"), refusal(429, retry_after="7")), scene)
+    assert len(house.sink.charges) == 1  # who reached nobody is not charged, not even nothing
+
+
+def test_not_more_than_a_few_keys_are_tried() -> None:
+    async def scene(house: House) -> None:
+        with_keys(house, 5)
+        assert (await house.serve()).status == 429
+        assert len(house.upstream.calls) == MAX_KEYS_TRIED
+
+    play(lambda: House(*(refusal(429) for _ in range(5))), scene)
+
+
+def test_a_provider_without_keys() -> None:
+    async def scene(house: House) -> None:
+        with_keys(house, 0)
+        assert (await house.serve()).status == 503
+        assert house.error_code == "no_upstream_key"
+
+    assert play(House, scene).sink.charges == []
+
+
+def test_what_goes_to_the_provider() -> None:
+    async def scene(house: House) -> None:
+        house.provider = msgspec.structs.replace(house.provider, headers=(("x-extra", "1"),))
+        house.show()
+        await house.serve()
+        await house.serve(ask(stream=True))
+
+    first, second = play(lambda: House(whole(), stream()), scene).upstream.calls
+    headers = dict(first.headers)
+    assert headers["authorization"] == "Bearer secret-1"
+    assert headers["accept-encoding"] == "identity"
+    assert (headers["accept"], headers["x-extra"]) == ("application/json", "1")
+    assert dict(second.headers)["accept"] == "text/event-stream"
+    assert first.endpoint.path == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("value", ["caf\u00e9", "\udcff", "a\x00b", "a\nb", "a\rb"])
+def test_a_header_that_cannot_be_sent_on_is_the_clients_fault(value: str) -> None:
+    async def scene(house: House) -> None:
+        request = msgspec.structs.replace(house.request(ask()), headers={"openai-beta": value})
+        await house.pipeline().serve(request, house.client)
+        assert house.client.status == 400
+
+    assert play(lambda: House(whole()), scene).upstream.calls == []
+
+
+def test_an_error_without_end_is_classified_by_its_status() -> None:
+    async def scene(house: House) -> None:
+        assert (await house.serve()).status == 400
+
+    play(lambda: House(FakeReply(b"x" * 100_000, status=400)), scene)

@@ -1,0 +1,64 @@
+"""What an ended exchange leaves: one count and one line, without a secret in either."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeReply
+from tests.unit.gateway.house import COST, KEY, House, ask, play, whole
+
+
+def fields_of(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [record.__dict__["fields"] for record in caplog.records if record.name == "trollproxy.access"]
+
+
+def test_an_exchange_is_one_line_and_one_count(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scene(house: House) -> None:
+        await house.serve()
+
+    house = play(lambda: House(whole()), scene)
+    [fields] = fields_of(caplog)
+    assert (fields["user"], fields["model"], fields["provider"], fields["upstream_key"]) == ("ann", "m", "acme", "uk-1")
+    assert (fields["status"], fields["code"], fields["cost"]) == (200, "ok", "$0.00015")
+    assert (fields["input_tokens"], fields["output_tokens"]) == (100, 50)
+    rendered = house.metrics.render().decode()
+    assert 'trollproxy_requests_total{code="ok",format="openai_chat",model="m"} 1.0' in rendered
+    assert f'trollproxy_cost_usd_total{{model="m"}} {COST / 1e9}' in rendered
+
+
+@pytest.mark.parametrize(("key", "body", "code"), [(None, ask(), "missing_key"), (KEY, b"{", "invalid_json")])
+def test_a_refusal_is_seen_too(caplog: pytest.LogCaptureFixture, key: str | None, body: bytes, code: str) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scene(house: House) -> None:
+        await house.serve(body, key)
+
+    house = play(House, scene)
+    [fields] = fields_of(caplog)
+    assert (fields["code"], fields["model"], fields["cost"]) == (code, None, "$0.00")
+    assert f'code="{code}",format="openai_chat",model="other"' in house.metrics.render().decode()
+
+
+def test_no_secret_is_in_the_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def scene(house: House) -> None:
+        await house.serve()
+
+    play(lambda: House(FakeReply(b"", status=401), whole()), scene)
+    told = "".join(str(record.__dict__) for record in caplog.records)
+    assert KEY.split("-")[3] not in told
+    assert "secret-" not in told
+
+
+def test_no_line_is_made_where_nobody_reads_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+
+    async def scene(house: House) -> None:
+        await house.serve()
+
+    play(lambda: House(whole()), scene)
+    assert fields_of(caplog) == []
