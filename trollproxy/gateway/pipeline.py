@@ -16,7 +16,7 @@ from trollproxy.gateway.exchange import ClientRequest, Exchange
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.observer import Observer
 from trollproxy.gateway.refusal import refuse
-from trollproxy.gateway.relay import Relay
+from trollproxy.gateway.relay import Relay, patience
 from trollproxy.gateway.snapshot import Live, Snapshot
 from trollproxy.policy.routing import upstream_name
 from trollproxy.ports import ClientStream
@@ -63,9 +63,11 @@ class Pipeline:
             self._fail(exchange, client, GatewayError("The gateway failed. Its log knows more by the request id."))
         finally:
             client.when_gone(None)
-            self._billing.settle(exchange)
-            self._gate.leave(task)
-            self._observer.ended(exchange)
+            try:
+                self._billing.settle(exchange)
+            finally:
+                self._gate.leave(task)
+                self._observer.ended(exchange)
 
     async def _run(self, exchange: Exchange, client: ClientStream) -> None:
         request = exchange.request
@@ -78,11 +80,13 @@ class Pipeline:
         snapshot = self._live.snapshot
         self._route(exchange, snapshot, body)
         self._billing.hold(exchange)
-        reply = await self._attempts.send(exchange, snapshot, self._translate(exchange, body))
-        try:
-            await Relay(exchange, client, headers=response_headers(exchange), billing=self._billing).run(reply)
-        finally:
-            reply.close()
+        upstream_body = self._translate(exchange, body)
+        with patience(client, self._billing.drain_s):
+            reply = await self._attempts.send(exchange, snapshot, upstream_body)
+            try:
+                await Relay(exchange, client, headers=response_headers(exchange), billing=self._billing).run(reply)
+            finally:
+                reply.close()
 
     def _limit(self, exchange: Exchange) -> None:
         """The caller's requests a minute. The body is not read before it, so a flood costs little."""

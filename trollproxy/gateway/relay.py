@@ -7,13 +7,16 @@ comes, is better than ours.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-from trollproxy.errors import ClientGone, UpstreamBroken
+from trollproxy.errors import ClientGone, GatewayError, UpstreamBroken
 from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.ports import ClientStream, UpstreamReply
 from trollproxy.wire.format import Headers, Meter
 
+READ_OUT_S = 1.0  # the end of a body follows its last event at once; who waits longer is not worth a connection
 MAX_REPLY_BODY = 64 * 1024 * 1024  # a whole answer with generated images; more is no answer to a chat
 _EVENT_STREAM = "text/event-stream"
 
@@ -21,14 +24,13 @@ _EVENT_STREAM = "text/event-stream"
 class Relay:
     """Relays one exchange, and settles it before the client can know that the answer is complete."""
 
-    __slots__ = ("_billing", "_client", "_exchange", "_headers", "_patience")
+    __slots__ = ("_billing", "_client", "_exchange", "_headers")
 
     def __init__(self, exchange: Exchange, client: ClientStream, *, headers: Headers, billing: Billing) -> None:
         self._exchange = exchange
         self._client = client
         self._headers = headers
         self._billing = billing
-        self._patience: asyncio.TimerHandle | None = None
 
     async def run(self, reply: UpstreamReply) -> None:
         exchange = self._exchange
@@ -36,25 +38,10 @@ class Relay:
         is_stream = reply.headers.get("content-type", "").lower().startswith(_EVENT_STREAM)
         if is_stream != exchange.ask.stream:
             raise UpstreamBroken("The provider answered with another kind of content than was asked for.")
-        self._wait_on_after_hangup()
-        try:
-            if is_stream:
-                await self._stream(reply, exchange.request.format.meter(exchange.ask))
-            else:
-                await self._whole(reply)
-        finally:
-            if self._patience is not None:
-                self._patience.cancel()
-
-    def _wait_on_after_hangup(self) -> None:
-        """From now on a hang-up does not end the exchange at once."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-
-        def give_up_later() -> None:
-            self._patience = loop.call_later(self._billing.drain_s, task.cancel)
-
-        self._client.when_gone(give_up_later)
+        if is_stream:
+            await self._stream(reply, exchange.request.format.meter(exchange.ask))
+        else:
+            await self._whole(reply)
 
     async def _whole(self, reply: UpstreamReply) -> None:
         exchange = self._exchange
@@ -70,13 +57,14 @@ class Relay:
         await self._client.drain()
 
     async def _stream(self, reply: UpstreamReply, meter: Meter) -> None:
-        while piece := await reply.read():
+        while not meter.is_complete and (piece := await reply.read()):
             await self._pass_on(meter.feed(piece), meter)
         await self._pass_on(meter.finish(), meter)
         if not (meter.is_complete or meter.may_end):
             raise UpstreamBroken("The provider's stream ended before it was complete.")
         self._settle()
         self._client.end()
+        await _read_out(reply)
 
     def _settle(self) -> None:
         """The provider's answer is complete. If the client did not stay to see it, that is how the exchange ended."""
@@ -111,3 +99,25 @@ class Relay:
             # nginx would otherwise gather the stream into its buffers.
             self._client.start(200, [*headers, ("x-accel-buffering", "no"), *self._headers])
         self._client.write(events)
+
+
+async def _read_out(reply: UpstreamReply) -> None:
+    """What comes behind the last event frees the connection for the next request; how it ends no longer matters."""
+    with suppress(GatewayError, TimeoutError):
+        async with asyncio.timeout(READ_OUT_S):
+            while await reply.read():
+                pass
+
+
+@contextmanager
+def patience(client: ClientStream, drain_s: float) -> Iterator[None]:
+    """Inside, a hang-up does not end the exchange at once but after this time."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    timers: list[asyncio.TimerHandle] = []
+    client.when_gone(lambda: timers.append(loop.call_later(drain_s, task.cancel)))
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()

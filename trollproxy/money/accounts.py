@@ -15,10 +15,12 @@ from trollproxy.records import User, Wallet
 class Account:
     """One user's wallets as this process sees them."""
 
-    __slots__ = ("__weakref__", "held", "unflushed", "user")
+    __slots__ = ("__weakref__", "_owing", "held", "unflushed", "user")
 
-    def __init__(self, user: User) -> None:
+    def __init__(self, user: User, owing: "set[Account] | None" = None) -> None:
+        """`owing` keeps those alive whose charges have not reached the store."""
         self.user = user
+        self._owing = owing if owing is not None else set()
         self.unflushed: dict[Wallet, int] = {"legacy": 0, "new": 0}
         self.held: dict[Wallet, int] = {"legacy": 0, "new": 0}
 
@@ -35,10 +37,17 @@ class Account:
     def is_idle(self) -> bool:
         return not any((*self.unflushed.values(), *self.held.values()))
 
+    def owe(self, wallet: Wallet, cost_nusd: int) -> None:
+        """A charge is made that the store does not have yet."""
+        self.unflushed[wallet] += cost_nusd
+        self._owing.add(self)
+
     def flushed(self, wallet: Wallet, cost_nusd: int) -> None:
         """A charge has reached the store: it moves from unflushed to the stored balance."""
         self.unflushed[wallet] -= cost_nusd
         self.user = drained(self.user, wallet, cost_nusd)
+        if not any(self.unflushed.values()):
+            self._owing.discard(self)
 
     def _stored(self, wallet: Wallet) -> int:
         if wallet == "new":
@@ -47,10 +56,11 @@ class Account:
 
 
 class Accounts:
-    """The accounts that callers in memory refer to; one object a user, however many keys the user has."""
+    """The accounts that somebody refers to or that owe; one object a user, however many keys the user has."""
 
     def __init__(self) -> None:
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
+        self._owing: set[Account] = set()
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -62,7 +72,7 @@ class Accounts:
         """Take a user as just read from the store, in a quiet moment of the writer."""
         account = self._accounts.get(user.username)
         if account is None:
-            account = self._accounts[user.username] = Account(user)
+            account = self._accounts[user.username] = Account(user, self._owing)
         account.user = user
         return account
 

@@ -22,8 +22,11 @@ class FriendSpend:
         self.held: dict[str, int] = {}
 
     def roll(self, day: str) -> None:
-        """Begin a new day. Holds of the old one end against the old day's numbers, which nobody reads any more."""
-        if day != self.day:
+        """Begin a new day. Holds of the old one end against the old day's numbers, which nobody reads any more.
+
+        Never back: a request of yesterday that is held only today counts against today.
+        """
+        if day > self.day:
             self.day, self.spent, self.held = day, {}, {}
 
     def left(self, model: str, limit: ModelLimit) -> int | None:
@@ -62,7 +65,7 @@ class Hold:
         if not self.release():
             return
         if self._account is not None:
-            self._account.unflushed[self.wallet] += cost_nusd
+            self._account.owe(self.wallet, cost_nusd)
         friend = self._friend
         if friend is not None and friend.day == self.day:
             friend.spent[self.model] = friend.spent.get(self.model, 0) + cost_nusd

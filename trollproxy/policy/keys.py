@@ -18,6 +18,7 @@ ENTROPY_BYTES = 30  # 10 for the public id (collisions are refused by the store)
 MAX_KEY_CHARS = 256  # longer than any vendor's key; bounds the work on garbage
 
 _ID_BYTES = 10
+_ID_CHARS = 16  # the base32 of 10 bytes
 _OWN_PARTS = 5
 _CHECKSUM_CHARS = 6
 
@@ -37,7 +38,7 @@ def read_key(presented: str, pepper: bytes) -> ClientKeyMaterial:
     if parts[1] == "troll" and len(parts) == _OWN_PARTS:
         return _read_own(presented, parts, pepper)
     digest = hmac.digest(pepper, presented.encode(), "sha256")
-    return ClientKeyMaterial(key_id="p" + digest.hex()[:32], key_hash=digest, plain=presented)
+    return ClientKeyMaterial(key_id=_kind(presented) + "p" + digest.hex()[:32], key_hash=digest, plain=presented)
 
 
 def is_friend(presented: str) -> bool:
@@ -50,11 +51,15 @@ def is_proven(material: ClientKeyMaterial, key_hash: bytes) -> bool:
 
 def _read_own(presented: str, parts: list[str], pepper: bytes) -> ClientKeyMaterial:
     stem, _, checksum = presented.rpartition("-")
-    if checksum != _checksum(stem):
+    if checksum != _checksum(stem) or len(parts[2]) != _ID_CHARS:
         raise Unauthenticated("The API key is mistyped or cut off: its checksum does not match.")
-    return ClientKeyMaterial(
-        key_id=parts[2], key_hash=hmac.digest(pepper, parts[3].encode(), "sha256"), plain=presented
-    )
+    key_hash = hmac.digest(pepper, parts[3].encode(), "sha256")
+    return ClientKeyMaterial(key_id=_kind(presented) + parts[2], key_hash=key_hash, plain=presented)
+
+
+def _kind(presented: str) -> str:
+    """Sets the ids of friend keys apart; all ids of one form have one length, so no two forms can meet."""
+    return "f" if is_friend(presented) else ""
 
 
 def _checksum(stem: str) -> str:

@@ -6,6 +6,7 @@ request of the last period, so memory follows traffic: an idle caller costs noth
 
 from collections import deque
 from datetime import UTC, datetime
+from itertools import islice
 
 import msgspec
 
@@ -78,9 +79,10 @@ class Windows:
         return window
 
     def _make_room(self, now_s: float) -> None:
+        """Room for many at once, so that going through all of them is rare."""
         self._windows = {caller: window for caller, window in self._windows.items() if window.is_full(1, now_s)}
-        while len(self._windows) >= self._bound:
-            del self._windows[next(iter(self._windows))]
+        for caller in list(islice(self._windows, max(0, len(self._windows) - self._bound * 9 // 10))):
+            del self._windows[caller]
 
 
 def utc_day(wall_s: float) -> str:

@@ -7,6 +7,8 @@ Everything is integers: prices are nano-dollars per million tokens, multipliers 
 from trollproxy.chat import BUCKETS, Usage
 from trollproxy.records import NUSD_PER_USD, Price
 
+INPUT_BUCKETS = ("uncached", "write_5m", "write_1h", "write_30m", "write_12h", "read")
+
 _MTOK = 1_000_000
 _MULTIPLIER_ONE = 1_000_000
 _SCALE = _MTOK * _MULTIPLIER_ONE
@@ -22,11 +24,11 @@ def cost_nusd(usage: Usage, price: Price) -> int:
 def hold_nusd(price: Price, *, input_tokens: int, output_tokens: int) -> int:
     """The most that a request of this size is expected to cost.
 
-    Input is reckoned at the dearest input price, since whether it will be written to a cache is only known afterwards;
-    output at the dearer of text and reasoning.
+    Input is reckoned at the dearest input price, since what the cache will do is only known afterwards; output
+    at the dearer of text and reasoning.
     """
     per_mtok = price.per_mtok_nusd
-    dearest_input = max(per_mtok[bucket] for bucket in ("uncached", "write_5m", "write_1h", "write_30m", "write_12h"))
+    dearest_input = max(per_mtok[bucket] for bucket in INPUT_BUCKETS)
     dearest_output = max(per_mtok["out_text"], per_mtok["out_reasoning"])
     scaled = input_tokens * dearest_input + output_tokens * dearest_output
     return -(-scaled * price.multiplier_micro // _SCALE)

@@ -17,6 +17,10 @@ class DataDirBusyError(RuntimeError):
     """Another process owns the data directory."""
 
 
+class DamagedError(RuntimeError):
+    """A file that must never change has changed."""
+
+
 class DataDir:
     """A directory that exists and can be written to."""
 
@@ -63,4 +67,16 @@ class DataDir:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(path)
-        return path.read_text().strip()
+            self._sync()
+        text = path.read_text().strip()
+        if len(text) != 2 * size:
+            raise DamagedError(f"{path} is damaged: restore it from a backup. A new one would open no existing key.")
+        return text
+
+    def _sync(self) -> None:
+        """Make a new name in the directory durable."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -43,10 +43,11 @@ STREAM = {False: "false", True: "true"}
 
 # Codes that an instance sharpens its class to, wherever it is raised; a test searches the package for missing ones.
 _SHARPENED = (
-    "account_disabled", "already_exists", "context_length_exceeded", "format_not_supported", "friend_limit_exceeded",
-    "invalid_framing", "invalid_json", "key_expired", "key_revoked", "ledger_conflict", "migration_required",
-    "missing_key", "model_not_allowed", "model_not_found", "no_upstream_key", "schema_too_new", "too_many_failures",
-    "unsupported_encoding", "upstream_failed", "upstream_overloaded",
+    "account_disabled", "already_exists", "bad_configuration", "billing_drift", "context_length_exceeded",
+    "format_not_supported", "friend_limit_exceeded", "gateway_crashed", "invalid_framing", "invalid_json",
+    "key_expired", "key_revoked", "ledger_conflict", "migration_required", "missing_key", "model_not_allowed",
+    "model_not_found", "no_upstream_key", "schema_too_new", "too_many_failures", "unsupported_encoding",
+    "upstream_failed", "upstream_overloaded",
 )  # fmt: skip
 
 

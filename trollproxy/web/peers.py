@@ -29,4 +29,6 @@ class TrustedNetworks:
             address = ipaddress.ip_address(peer)
         except ValueError:
             return False
+        if address.version == 6:  # noqa: PLR2004 - the IP versions
+            address = address.ipv4_mapped or address  # how a v6 socket shows a v4 client
         return any(address in network for network in self._networks)

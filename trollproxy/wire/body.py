@@ -13,6 +13,7 @@ from trollproxy.errors import InvalidRequest
 T = TypeVar("T")
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_MODEL = re.compile(rb'"model"', re.IGNORECASE)
 _MISSING = re.compile(r"missing required field `(?P<path>[^`]*)`")
 
 
@@ -39,9 +40,13 @@ def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
 
 
 def replace_members(body: bytes, members: dict[str, object]) -> bytes:
-    """The object with these top-level members set; all others keep their bytes and order. Repeated names collapse."""
+    """The object with these top-level members set; all others keep their bytes and order.
+
+    Repeated names collapse. Other spellings of a replaced name go: there are parsers that take `Model` for `model`.
+    """
     kept = decode_request(_MEMBERS, body)
-    return msgspec.json.encode(kept | members)
+    others = {name: value for name, value in kept.items() if name in members or name.lower() not in members}
+    return msgspec.json.encode(others | members)
 
 
 def names_model_twice(body: bytes) -> bool:
@@ -50,4 +55,4 @@ def names_model_twice(body: bytes) -> bool:
     The provider must run what we priced, so such a body is written anew. `model` spelt with an escape (every letter of
     it is \u006x) cannot be counted by sight and is treated alike; nested members of that name only cost the rewrite.
     """
-    return body.count(b'"model"') != 1 or b"\\u006" in body
+    return len(_MODEL.findall(body)) != 1 or b"\\u006" in body

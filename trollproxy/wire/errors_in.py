@@ -22,8 +22,9 @@ from trollproxy.wire.body import decode_reply
 MAX_MESSAGE = 2_000  # characters; longer words are no help to a person and might carry the prompt back
 
 _SECRETS = re.compile(
-    r"(?:\b(?:sk|fk|org|proj|acct|key|req)[-_][A-Za-z0-9*_\-]{4,})"  # keys, account and request ids
+    r"(?:\b(?:sk|fk|gsk|xai|org|proj|acct|key|req)[-_][A-Za-z0-9*_\-]{4,})"  # keys, account and request ids
     r"|(?:\bhttps?://\S+)|(?:\b[\w.+-]+@[\w-]+\.[\w.]+)"  # addresses of hosts and people
+    r"|(?:\bAIza[\w-]{20,})"  # Google's keys
     r"|(?:\bBearer\s+\S+)"
 )
 

@@ -51,8 +51,8 @@ class _Said(msgspec.Struct):
     """What a model says in a tool call; the rest of it is wrapping."""
 
     name: str | None = None
-    arguments: str | None = None
-    input: str | None = None
+    arguments: msgspec.Raw = msgspec.Raw()  # a string by the book, an object with some providers
+    input: msgspec.Raw = msgspec.Raw()
 
 
 class _Call(msgspec.Struct):
@@ -237,7 +237,12 @@ def _size_of(delta: _Delta) -> int:
     called = [delta.function_call]
     for call in delta.tool_calls or ():
         called += (call.function, call.custom)
-    return size + sum(_length(said.name) + _length(said.arguments) + _length(said.input) for said in called if said)
+    return size + sum(_length(said.name) + _inside(said.arguments) + _inside(said.input) for said in called if said)
+
+
+def _inside(raw: msgspec.Raw) -> int:
+    """Bytes of a JSON value without its quotes or braces."""
+    return max(0, len(bytes(raw)) - 2)
 
 
 def _length(text: str | None) -> int:

@@ -30,7 +30,7 @@ def test_a_minted_key_can_be_read(entropy: bytes, prefix: str) -> None:
     key = mint(prefix, entropy)
     material = read_key(key, PEPPER)
     assert material == read_key(key, PEPPER)
-    assert material.key_id == key.split("-")[2]
+    assert material.key_id == ("f" if prefix == FRIEND_PREFIX else "") + key.split("-")[2]
     assert material.plain == key
     assert is_friend(key) is (prefix == FRIEND_PREFIX)
     assert is_proven(material, read_key(key, PEPPER).key_hash)
@@ -82,7 +82,7 @@ def test_neither_cut_nor_swapped_reads_as_the_same_key() -> None:
 def test_the_seeds_keys_are_known_by_the_hash_of_the_whole(key: str) -> None:
     material = read_key(key, PEPPER)
     assert material.plain == key
-    assert material.key_id.startswith("p")
+    assert material.key_id.startswith("fp" if key.startswith("fk") else "p")
     assert key[3:] not in material.key_id or key == "sk-"
     assert material.key_id != read_key(key, b"another").key_id
     assert is_proven(material, read_key(key, PEPPER).key_hash)
