@@ -204,7 +204,9 @@ class Callers:
 
     async def _load(self, material: ClientKeyMaterial, wall_s: float) -> Caller | None:
         find = self._load_friend if is_friend(material.plain) else self._load_client
-        return await find(material, wall_s)
+        caller = await find(material, wall_s)
+        # Entered before the loading is over, so that whoever comes between finds one of the two.
+        return self._enter(caller, material) if caller is not None else None
 
     async def _load_client(self, material: ClientKeyMaterial, _wall_s: float) -> Caller | None:
         key = await self._store.find_client_key(material.key_id) or await self._store.adopt_client_key(material)
