@@ -1,11 +1,11 @@
-"""Stand-ins for what the core needs from outside: a store in memory, a scripted provider, a recording client, a clock.
+"""Stand-ins for what the core needs from outside: a store in memory, a scripted provider, a clock.
 
 Every call that awaits in production awaits a `Checkpoints` here, so a test can stop the world at each of them.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -17,7 +17,7 @@ from trollproxy.money.accounts import drained
 from trollproxy.policy.limits import utc_day
 from trollproxy.policy.wallets import Balance, give
 from trollproxy.ports import UpstreamCall
-from trollproxy.records import Batch, Charge, ClientKey, ClientKeyMaterial, Credit, FriendKey, Price, User
+from trollproxy.records import Batch, Charge, ClientKey, ClientKeyMaterial, Credit, FriendKey, Intent, Price, User
 
 K = TypeVar("K", ClientKey, FriendKey)
 NOON_S = 1_760_011_200.0  # 2025-10-09 12:00 UTC
@@ -54,6 +54,29 @@ def make_charge(seq: int, **changes: object) -> Charge:
         duration_ms=10.0,
     )
     return msgspec.structs.replace(charge, **changes)
+
+
+def make_intent(number: int, **changes: object) -> Intent:
+    """What `make_charge` of the same number ends."""
+    intent = Intent(
+        request_id=f"req-{number}",
+        username="ann",
+        key_id="key-1",
+        friend_key_id=None,
+        wallet="legacy",
+        format="openai_chat",
+        model="m-1",
+        upstream_model="m-1",
+        provider="acme",
+        stream=False,
+        price=make_price(),
+        upstream_price=None,
+        input_bytes=400,
+        hold_nusd=1_000_000,
+        day=TODAY,
+        started_at_s=NOON_S,
+    )
+    return msgspec.structs.replace(intent, **changes)
 
 
 class FakeClock:
@@ -283,6 +306,7 @@ class FakeUpstream:
 
     async def send(self, call: UpstreamCall) -> FakeReply:
         self.calls.append(call)
+        call.when_sent()
         await self.checkpoints("upstream send")
         answer = self.answers.popleft()
         if isinstance(answer, Exception):
@@ -293,59 +317,3 @@ class FakeUpstream:
     def secrets(self) -> list[str]:
         """The keys that were spent, in order."""
         return [dict(call.headers)["authorization"].removeprefix("Bearer ") for call in self.calls]
-
-
-class FakeClientStream:
-    """The client's side: what it was sent. It hangs up by `hang_up`, or by itself after so many pieces."""
-
-    def __init__(self, *, checkpoints: Checkpoints | None = None, gone_after: int | None = None) -> None:
-        self.status: int | None = None
-        self.headers: dict[str, str] = {}
-        self.pieces: list[bytes] = []
-        self.is_started = False
-        self.is_ended = False
-        self.is_gone = False
-        self._checkpoints = checkpoints or Checkpoints()
-        self._gone_after = gone_after
-        self._when_gone: Callable[[], object] | None = None
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(self.pieces)
-
-    def hang_up(self) -> None:
-        self.is_gone = True
-        if self._when_gone is not None:
-            self._when_gone()
-
-    def when_gone(self, call: Callable[[], object] | None) -> None:
-        self._when_gone = call
-        if call is not None and self.is_gone:
-            call()
-
-    def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-        self.start(status, headers)
-        self.write(body)
-        self.is_ended = True
-
-    def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
-        assert not self.is_started
-        self.is_started = True
-        self.status = status
-        self.headers = dict(headers)
-
-    def write(self, data: bytes) -> None:
-        assert self.is_started
-        assert not self.is_ended
-        if not self.is_gone:
-            self.pieces.append(data)
-
-    async def drain(self) -> None:
-        await self._checkpoints("client drain")
-        if self._gone_after is not None and len(self.pieces) >= self._gone_after and not self.is_gone:
-            self.hang_up()
-
-    def end(self) -> None:
-        assert self.is_started
-        assert not self.is_ended
-        self.is_ended = True

@@ -9,6 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from trollproxy.config import Settings, build_catalog
 from trollproxy.control.accounts import AccountOffice
@@ -18,12 +19,15 @@ from trollproxy.gateway.billing import Billing, HoldPolicy
 from trollproxy.gateway.callers import CallerPolicy, Callers
 from trollproxy.gateway.exchange import Clock, new_request_id
 from trollproxy.gateway.gate import Gate
-from trollproxy.gateway.gauges import register_gauges
+from trollproxy.gateway.gauges import register_gauges, register_journal_gauges
 from trollproxy.gateway.observer import Observer
 from trollproxy.gateway.pipeline import Pipeline
 from trollproxy.gateway.snapshot import Live, Snapshot
 from trollproxy.money.accounts import Accounts
-from trollproxy.money.writer import Writer
+from trollproxy.money.boundaries import crash_at, pass_by
+from trollproxy.money.journal import Journal
+from trollproxy.money.recorder import Recorder
+from trollproxy.money.writer import Writer, WriterPolicy
 from trollproxy.ports import Store
 from trollproxy.records import Wallet
 from trollproxy.store.data_dir import DataDir
@@ -44,6 +48,8 @@ log = logging.getLogger(__name__)
 CLOCK = Clock(wall=time.time, monotonic=time.monotonic)
 CUT_S = 1.0  # a cancelled request only settles, which takes no time
 RECEIPT_FLUSH_S = 2.0  # a receipt asked for at once waits this long for its charge to be on the books
+RECOVERY_S = 60.0  # enough for some million charges; what is left is written while serving
+CRASH_VARIABLE = "TROLLPROXY_CRASH_AT"  # for the fault tests: boundaries.py
 FINAL_FLUSH_S = 10.0  # two tries of the store's deadline; systemd's own patience at a stop is 90 s
 
 
@@ -68,30 +74,26 @@ def build_office(store: Store, pepper: bytes) -> AccountOffice:
 class Gateway:
     """A gateway from its start to its end."""
 
+    recorder: Recorder
+    writer: Writer
+    journal: Journal
+    callers: Callers
+
     def __init__(self, settings: Settings, *, read_settings: Callable[[], Settings]) -> None:
         """`read_settings` reads the configuration anew for a reload; it raises GatewayError where it is bad."""
         require_c_parser()
         self._settings = settings
         self._read_settings = read_settings
+        self._opened = AsyncExitStack()
+        self._at = crash_at(text) if (text := os.environ.get(CRASH_VARIABLE)) else pass_by
         self.data_dir = open_data_dir(settings)
-        self.data_dir.lock()
         self.store = build_store(settings, self.data_dir)
         self.pepper = build_pepper(settings, self.data_dir)
         self.metrics = Metrics()
         self.accounts = Accounts()
         self.gate = Gate(clock=CLOCK, new_request_id=new_request_id, max_in_flight=settings.limits.max_in_flight)
-        self._writer_id = self.data_dir.writer_id()
-        self.writer = Writer(
-            self.store,
-            self.accounts,
-            writer_id=self._writer_id,
-            interval_s=float(settings.billing.flush_interval_s) if settings.billing.batching else 0.0,
-            jitter=random.random,
-        )
-        self.callers = Callers(self.store, self.writer, self.accounts, policy=_caller_policy(settings, self.pepper))
         self.live = Live(Snapshot((), {}))
         self.upstream = Client()
-        self._demo = DemoProvider()
         self._demo_endpoint: tuple[str, int] | None = None
         self._listening: list[Listening] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,35 +107,30 @@ class Gateway:
         return build_office(self.store, self.pepper)
 
     async def open(self) -> None:
-        """Open the store and know the models; nothing listens yet."""
+        """Own the data, put on the books what an earlier run left in the journal, know the models. Nothing listens."""
+        self._opened.push_async_callback(self.upstream.close)
+        self.data_dir.lock()
+        self._opened.callback(self.data_dir.unlock)
         await self.store.open()
-        self.writer.continue_after(await self.store.read_last_seq(self._writer_id))
+        self._opened.push_async_callback(self.store.close)
+        last = await self._open_journal()
+        self._open_books()
+        await self._recover(last)
         if self._settings.demo:
-            self._demo_endpoint = ("127.0.0.1", await self._demo.start())
+            demo = DemoProvider()
+            self._opened.push_async_callback(demo.close)
+            self._demo_endpoint = ("127.0.0.1", await demo.start())
         self._show(self._settings)
-        register_gauges(
-            self.metrics,
-            gate=self.gate,
-            writer=self.writer,
-            accounts=self.accounts,
-            callers=self.callers,
-            live=self.live,
-        )
-        self.metrics.gauge(
-            "upstream_connections",
-            "Connections to providers by state.",
-            self._upstream_connections,
-            labels=("origin", "state"),
-        )
+        self._register_gauges()
 
     async def listen(self) -> None:
         """Begin to serve on every listener."""
-        self._tasks = [asyncio.create_task(self.writer.run()), asyncio.create_task(self._refresh_for_ever())]
+        self._tasks += [asyncio.create_task(self.writer.run()), asyncio.create_task(self._refresh_for_ever())]
         pipeline = Pipeline(
             gate=self.gate,
             callers=self.callers,
             live=self.live,
-            billing=Billing(self.writer, _hold_policy(self._settings)),
+            billing=Billing(self.recorder, _hold_policy(self._settings)),
             attempts=Attempts(self.upstream),
             observer=Observer(self.metrics),
         )
@@ -173,10 +170,47 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.upstream.close()
-        await self._demo.close()
-        await self.store.close()
-        self.data_dir.unlock()
+        await self._opened.aclose()
+
+    async def _open_journal(self) -> int:
+        """Open the journal, or a new one where it is behind the store; the last number that the store has of it.
+
+        A journal from a restored backup ends before what the store knows. All it holds is in the store, and numbering
+        on from it would give out numbers that the store has seen.
+        """
+        self.journal = Journal(self.data_dir.journal)
+        self.journal.open()
+        last = await self.store.read_last_seq(self.journal.id)
+        if last > self.journal.last:
+            log.critical(
+                "the journal is older than the store", extra={"fields": {"store": last, "id": self.journal.id}}
+            )
+            self.journal.close()
+            self.data_dir.retire_journal(self.journal.id)
+            self.journal = Journal(self.data_dir.journal)
+            self.journal.open()
+            last = 0
+        self._opened.callback(self.journal.close)
+        self._tasks = [asyncio.create_task(self.journal.sync_forever())]
+        return last
+
+    def _open_books(self) -> None:
+        billing = self._settings.billing
+        self.recorder = Recorder(self.journal, at=self._at)
+        policy = WriterPolicy(
+            interval_s=float(billing.flush_interval_s) if billing.batching else 0.0, jitter=random.random, at=self._at
+        )
+        self.writer = Writer(self.store, self.accounts, self.recorder, journal=self.journal, policy=policy)
+        self.callers = Callers(
+            self.store, self.writer, self.accounts, policy=_caller_policy(self._settings, self.pepper)
+        )
+
+    async def _recover(self, last: int) -> None:
+        self.writer.replay_after(last)
+        crashed = self.recorder.recover()
+        if crashed:
+            log.warning("charged what a crash cut off", extra={"fields": {"requests": crashed}})
+        await self.writer.flush(RECOVERY_S)
 
     def _show(self, settings: Settings) -> None:
         """Swap the snapshot for one of these settings."""
@@ -192,6 +226,24 @@ class Gateway:
                 await self.callers.refresh(CLOCK.monotonic())
             except GatewayError as error:
                 log.warning("callers were not refreshed", extra={"fields": {"reason": error.code}})
+            self.journal.discard_before(now_s=CLOCK.wall())
+
+    def _register_gauges(self) -> None:
+        register_gauges(
+            self.metrics,
+            gate=self.gate,
+            writer=self.writer,
+            accounts=self.accounts,
+            callers=self.callers,
+            live=self.live,
+        )
+        register_journal_gauges(self.metrics, self.journal, self.recorder)
+        self.metrics.gauge(
+            "upstream_connections",
+            "Connections to providers by state.",
+            self._upstream_connections,
+            labels=("origin", "state"),
+        )
 
     def _build_listening(self, pipeline: Pipeline, wallet: Wallet) -> Listening:
         trusted = TrustedNetworks(self._settings.trusted_networks)
@@ -206,7 +258,7 @@ class Gateway:
                 gate=self.gate,
                 flush=lambda: self.writer.flush(RECEIPT_FLUSH_S),
             ),
-            health=HealthRoutes(store=self.store, writer=self.writer, gate=self.gate),
+            health=HealthRoutes(store=self.store, writer=self.writer, journal=self.journal, gate=self.gate),
             admin=AdminRoutes(
                 callers=self.callers,
                 gate=self.gate,

@@ -13,6 +13,8 @@ from trollproxy.records import (
     Credit,
     Endpoint,
     FriendKey,
+    Intent,
+    Progress,
     Timeouts,
     User,
 )
@@ -96,14 +98,19 @@ class Store(Protocol):
 
 
 class UsageSink(Protocol):
-    """Where a finished exchange's charge goes. Recording is synchronous and never fails once it was admitted."""
+    """Where the money side of an exchange is put down. Synchronous; after an intent the charge is always taken."""
 
-    def admit(self) -> None:
-        """Raise Overloaded while the books cannot take another paid request."""
+    def intend(self, intent: Intent) -> None:
+        """Before the provider sees the request; Overloaded while nothing can be put down."""
 
-    def record(self, charge: Charge) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
 
-    def next_seq(self) -> int: ...
+    def record(self, charge: Charge) -> None:
+        """Before the client has the last bytes. Ends the intent."""
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +120,7 @@ class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
     headers: Sequence[tuple[str, str]]
     body: bytes
     timeouts: Timeouts
+    when_sent: Callable[[], object] = _nobody  # told once the request is on its way and the provider may act on it
 
 
 class UpstreamReply(Protocol):

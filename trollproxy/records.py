@@ -19,6 +19,7 @@ FormatName = Literal["openai_chat", "anthropic"]
 EndedBy = Literal[
     "completed",
     "client_disconnected",
+    "client_disconnected_before_send",
     "provider_error_before_token",
     "provider_error_mid_stream",
     "timeout_before_token",
@@ -140,14 +141,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
-    """One exchange on the books: exactly one for every request that reached a provider, also at cost 0.
+    """One exchange on the books: exactly one for every request that was to be forwarded, also at cost 0.
 
     `seq` grows within one writer; with the writer's id it makes every write idempotent. `username` is empty for the
     environment's key, which nobody is billed for.
     """
 
     request_id: str
-    seq: int
+    seq: int = 0  # given when it is journaled
     username: str
     key_id: str
     friend_key_id: str | None = None
@@ -171,6 +172,36 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     started_at_s: float
     first_token_ms: float | None = None
     duration_ms: float
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True, tag="intent"):
+    """All that a charge needs to know of an exchange before it is known what it used."""
+
+    request_id: str
+    username: str
+    key_id: str
+    friend_key_id: str | None
+    wallet: Wallet
+    format: FormatName
+    model: str
+    upstream_model: str
+    provider: str
+    stream: bool
+    price: Price
+    upstream_price: Price | None
+    input_bytes: int
+    hold_nusd: int
+    day: str
+    started_at_s: float
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+    """What had been relayed at a moment."""
+
+    request_id: str
+    usage: Usage | None
+    is_usage_final: bool
+    output_bytes: int
 
 
 class Credit(msgspec.Struct, frozen=True, kw_only=True):

@@ -155,7 +155,10 @@ class Watch:
 
 
 def test_nothing_blocks_the_loop_while_requests_run(tmp_path: Path) -> None:
-    """SQLite's connections bind themselves to the thread that opens them, so seeing them opened sees them used."""
+    """SQLite's connections bind themselves to the thread that opens them, so seeing them opened sees them used.
+
+    The journal is the exception: its writes and reads are of the page cache. Its segment is opened once, and read on.
+    """
 
     async def scene() -> None:
         watch = Watch()
@@ -171,7 +174,9 @@ def test_nothing_blocks_the_loop_while_requests_run(tmp_path: Path) -> None:
             while there.gateway.writer.queued:
                 await asyncio.sleep(0)
             watch.is_on = False
-        assert watch.seen == []
+            journal = str(there.gateway.data_dir.journal)
+        assert len([seen for seen in watch.seen if journal in seen]) <= 1
+        assert [seen for seen in watch.seen if journal not in seen] == []
 
     run(scene())
 

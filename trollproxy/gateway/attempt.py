@@ -63,8 +63,8 @@ class Attempts:
             headers=_headers(provider, exchange, key),
             body=body,
             timeouts=provider.timeouts,
+            when_sent=exchange.mark_sent,
         )
-        exchange.reached_upstream = True
         reply = await self._upstream.send(call)
         if reply.status in _OK:
             return reply

@@ -1,18 +1,20 @@
 """The money side of an exchange: hold before, settle after. Synchronous from end to end.
 
-`settle` may be called any number of times and acts once. An exchange that never reached a provider leaves no charge;
-one that did leaves exactly one, by the charge policy.
+The order is hold, intend, progress, settle. `settle` may be called any number of times and acts once: an exchange
+without an intent leaves no charge, one with an intent leaves exactly one, by the charge policy.
 """
 
 import msgspec
 
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.money.holds import FriendSpend, Hold, check_friend, hold
-from trollproxy.money.settle import Seen, Settlement, settle
-from trollproxy.policy.pricing import cost_nusd, estimate_tokens, hold_nusd
+from trollproxy.money.settle import Ending, Seen, charge_for
+from trollproxy.policy.pricing import estimate_tokens, hold_nusd
 from trollproxy.policy.routing import upstream_name
 from trollproxy.ports import UsageSink
-from trollproxy.records import Charge, FriendKey
+from trollproxy.records import Charge, FriendKey, Intent, Progress
+
+PROGRESS_S = 1.0  # what a crash may leave unbilled of a stream is what is relayed in this time
 
 
 class HoldPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +39,6 @@ class Billing:
         assert caller is not None
         if exchange.request.operation != "generate":
             return
-        self._sink.admit()
         amount = self._amount(exchange)
         if caller.account is None:
             exchange.hold = Hold(None, exchange.wallet, amount)
@@ -48,18 +49,40 @@ class Billing:
         if caller.spend is not None:
             exchange.hold.bind(caller.spend, _model_id(exchange))
 
+    def intend(self, exchange: Exchange) -> None:
+        """Put down that the request is about to be forwarded; Overloaded if that cannot be put down."""
+        if exchange.hold is not None:
+            intent = _intent(exchange, exchange.hold.amount_nusd)
+            self._sink.intend(intent)
+            exchange.intent = intent
+
+    def progress(self, exchange: Exchange) -> None:
+        """Put down what has been relayed: at the first token, then about once a second."""
+        now_s = exchange.clock.monotonic()
+        if exchange.intent is None or now_s - exchange.progress_s < PROGRESS_S:
+            return
+        exchange.progress_s = now_s
+        self._sink.progress(
+            Progress(
+                request_id=exchange.request_id,
+                usage=exchange.usage,
+                is_usage_final=exchange.is_usage_final,
+                output_bytes=exchange.output_bytes,
+            )
+        )
+
     def settle(self, exchange: Exchange) -> None:
-        """End the hold, and if a provider was reached, charge by how the exchange ended."""
+        """End the hold, and if the request was to be forwarded, charge by how the exchange ended."""
         if exchange.is_settled:
             return
         exchange.is_settled = True
         if exchange.hold is None:
             return
-        if not exchange.reached_upstream:
+        if exchange.intent is None:
             exchange.hold.release()
             return
         try:
-            charge = self._charge(exchange)
+            charge = _charge(exchange.intent, exchange)
             exchange.cost_nusd, exchange.charged = charge.cost_nusd, charge.usage
             exchange.hold.settle(charge.cost_nusd)
             self._sink.record(charge)
@@ -84,42 +107,6 @@ class Billing:
         model_id = _model_id(exchange)
         check_friend(spend, model_id, key.model_limits.get(model_id), amount_nusd=amount_nusd)
 
-    def _charge(self, exchange: Exchange) -> Charge:
-        assert exchange.caller is not None
-        assert exchange.ask is not None
-        assert exchange.model is not None
-        settlement = _settlement(exchange)
-        caller, model, price = exchange.caller, exchange.model, exchange.model.price
-        ended_s = exchange.clock.monotonic()
-        paid = model.upstream_price
-        return Charge(
-            request_id=exchange.request_id,
-            seq=self._sink.next_seq(),
-            username=caller.account.user.username if caller.account is not None else "",
-            key_id=caller.key_id,
-            friend_key_id=caller.friend.key_id if caller.friend is not None else None,
-            wallet=exchange.wallet,
-            format=exchange.request.format.name,
-            model=model.model_id,
-            upstream_model=upstream_name(model, exchange.ask.model),
-            provider=model.provider,
-            upstream_key_id=exchange.upstream_key.key_id if exchange.upstream_key is not None else "",
-            stream=exchange.ask.stream,
-            status=exchange.status,
-            code=exchange.code,
-            ended_by=exchange.ended_by(),
-            usage=settlement.usage,
-            is_estimated=settlement.is_estimated,
-            price_version=price.version,
-            multiplier_micro=price.multiplier_micro,
-            cost_nusd=cost_nusd(settlement.usage, price),
-            upstream_cost_nusd=cost_nusd(settlement.usage, paid) if paid is not None else None,
-            day=exchange.day,
-            started_at_s=exchange.started_at_s,
-            first_token_ms=exchange.first_token_ms(),
-            duration_ms=(ended_s - exchange.started_s) * 1000,
-        )
-
 
 def _model_id(exchange: Exchange) -> str:
     """The model's name in the price list; limits of friend keys are set by it."""
@@ -127,11 +114,44 @@ def _model_id(exchange: Exchange) -> str:
     return exchange.model.model_id
 
 
-def _settlement(exchange: Exchange) -> Settlement:
+def _intent(exchange: Exchange, hold_nusd: int) -> Intent:
+    assert exchange.caller is not None
+    assert exchange.ask is not None
+    assert exchange.model is not None
+    caller, model = exchange.caller, exchange.model
+    return Intent(
+        request_id=exchange.request_id,
+        username=caller.account.user.username if caller.account is not None else "",
+        key_id=caller.key_id,
+        friend_key_id=caller.friend.key_id if caller.friend is not None else None,
+        wallet=exchange.wallet,
+        format=exchange.request.format.name,
+        model=model.model_id,
+        upstream_model=upstream_name(model, exchange.ask.model),
+        provider=model.provider,
+        stream=exchange.ask.stream,
+        price=model.price,
+        upstream_price=model.upstream_price,
+        input_bytes=exchange.input_bytes,
+        hold_nusd=hold_nusd,
+        day=exchange.day,
+        started_at_s=exchange.started_at_s,
+    )
+
+
+def _charge(intent: Intent, exchange: Exchange) -> Charge:
     seen = Seen(
         usage=exchange.usage,
         is_final=exchange.is_usage_final,
         input_bytes=exchange.input_bytes,
         output_bytes=exchange.output_bytes,
     )
-    return settle(exchange.ended_by(), seen)
+    ending = Ending(
+        ended_by=exchange.ended_by(),
+        status=exchange.status,
+        code=exchange.code,
+        upstream_key_id=exchange.upstream_key.key_id if exchange.upstream_key is not None else "",
+        first_token_ms=exchange.first_token_ms(),
+        duration_ms=(exchange.clock.monotonic() - exchange.started_s) * 1000,
+    )
+    return charge_for(intent, seen, ending)

@@ -14,7 +14,7 @@ from trollproxy.errors import ClientGone, GatewayError, UpstreamTimeout
 from trollproxy.gateway.callers import Caller
 from trollproxy.money.holds import Hold
 from trollproxy.policy.limits import Verdict, utc_day
-from trollproxy.records import EndedBy, Model, UpstreamKey, Wallet
+from trollproxy.records import EndedBy, Intent, Model, UpstreamKey, Wallet
 from trollproxy.wire.format import Format, Operation
 
 
@@ -57,12 +57,14 @@ class Exchange:
         "first_token_s",
         "hold",
         "input_bytes",
+        "intent",
         "is_empty",
+        "is_sent",
         "is_settled",
         "is_usage_final",
         "model",
         "output_bytes",
-        "reached_upstream",
+        "progress_s",
         "request",
         "request_id",
         "started_at_s",
@@ -85,7 +87,9 @@ class Exchange:
         self.model: Model | None = None
         self.hold: Hold | None = None
         self.upstream_key: UpstreamKey | None = None
-        self.reached_upstream = False
+        self.intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
+        self.progress_s = float("-inf")
+        self.is_sent = False  # a provider may have seen it
         self.input_bytes = 0
         self.output_bytes = 0
         self.usage: Usage | None = None
@@ -110,6 +114,9 @@ class Exchange:
         """The model's wallet if it names one, else the listener's."""
         return (self.model.wallet if self.model is not None else None) or self.request.wallet
 
+    def mark_sent(self) -> None:
+        self.is_sent = True
+
     def first_token_ms(self) -> float | None:
         return None if self.first_token_s is None else (self.first_token_s - self.started_s) * 1000
 
@@ -118,7 +125,7 @@ class Exchange:
         if self.error is None:
             return "empty_reply" if self.is_empty else "completed"
         if isinstance(self.error, ClientGone):
-            return "client_disconnected"
+            return "client_disconnected" if self.is_sent else "client_disconnected_before_send"
         relayed = self.output_bytes > 0
         if isinstance(self.error, UpstreamTimeout):
             return "timeout_mid_stream" if relayed else "timeout_before_token"

@@ -4,6 +4,8 @@ from trollproxy.gateway.callers import Callers
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.snapshot import Live
 from trollproxy.money.accounts import Accounts
+from trollproxy.money.journal import Journal
+from trollproxy.money.recorder import Recorder
 from trollproxy.money.writer import Writer
 from trollproxy.records import NUSD_PER_USD
 from trollproxy.telemetry.metrics import Metrics
@@ -15,9 +17,7 @@ def register_gauges(
     metrics.gauge("requests_in_flight", "Requests being served now.", lambda: gate.in_flight)
     metrics.gauge("writer_queued_charges", "Charges that wait for the store.", lambda: writer.queued)
     metrics.gauge(
-        "writer_lag_seconds",
-        "Age of the oldest charge that waits for the store.",
-        lambda: writer.oldest_age_s(gate.clock.wall()),
+        "charges_set_aside", "Charges that the store refused for good; the log has each.", lambda: writer.set_aside
     )
     metrics.gauge("writer_failures", "Flushes that failed and were tried again.", lambda: writer.failures)
     metrics.gauge("held_usd", "Credit held for running requests.", lambda: accounts.held_nusd() / NUSD_PER_USD)
@@ -28,6 +28,18 @@ def register_gauges(
         lambda: _key_states(live, gate.clock.monotonic()),
         labels=("provider", "state"),
     )
+
+
+def register_journal_gauges(metrics: Metrics, journal: Journal, recorder: Recorder) -> None:
+    metrics.gauge("journal_bytes", "Size of the journal on disk.", lambda: journal.bytes_on_disk)
+    metrics.gauge(
+        "journal_unacknowledged_bytes", "What the store does not have yet.", lambda: journal.unacknowledged_bytes
+    )
+    metrics.gauge(
+        "journal_broken", "1 while the disk takes nothing; new requests are refused.", lambda: journal.is_broken
+    )
+    metrics.gauge("journal_quarantined", "Segments that were damaged and set aside.", lambda: journal.quarantined)
+    metrics.gauge("charges_refused_by_disk", "Charges that wait in memory for the disk.", lambda: recorder.refused)
 
 
 def _key_states(live: Live, now_s: float) -> dict[tuple[str, ...], float]:

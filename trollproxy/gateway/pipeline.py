@@ -81,6 +81,7 @@ class Pipeline:
         self._route(exchange, snapshot, body)
         self._billing.hold(exchange)
         upstream_body = self._translate(exchange, body)
+        self._billing.intend(exchange)
         with patience(client, self._billing.drain_s):
             reply = await self._attempts.send(exchange, snapshot, upstream_body)
             try:
@@ -127,7 +128,7 @@ def response_headers(exchange: Exchange) -> Headers:
     """The headers of every answer: the request's id, and where the caller stands with the limit."""
     wire, verdict = exchange.request.format, exchange.verdict
     headers = [wire.request_id_header(exchange.request_id)]
-    if exchange.hold is not None and exchange.reached_upstream:
+    if exchange.intent is not None:
         headers.append(("x-trollproxy-receipt", f"/v1/receipts/{exchange.request_id}"))
     if verdict is not None:
         state = LimitState(verdict.limit, verdict.remaining, verdict.reset_s, exchange.started_at_s)

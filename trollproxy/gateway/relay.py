@@ -90,8 +90,10 @@ class Relay:
             exchange.output_bytes = meter.text_bytes
         if meter.is_complete or meter.may_end:
             exchange.is_empty = not meter.has_output
-        if meter.has_output and exchange.first_token_s is None:
-            exchange.first_token_s = exchange.clock.monotonic()
+        if meter.has_output:
+            if exchange.first_token_s is None:
+                exchange.first_token_s = exchange.clock.monotonic()
+            self._billing.progress(exchange)
 
     def _write(self, events: bytes) -> None:
         if not self._client.is_started:

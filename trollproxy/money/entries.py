@@ -5,47 +5,13 @@ second, the charge before the client has the last bytes. An intent without a cha
 it is settled from its last progress by the charge policy. Pure: bytes in, bytes out.
 """
 
-from collections.abc import Iterable
-
 import msgspec
 
-from trollproxy.chat import Usage
-from trollproxy.money.settle import Seen, settle
-from trollproxy.policy.pricing import cost_nusd
-from trollproxy.records import Charge, EndedBy, FormatName, Price, Wallet
+from trollproxy.money.settle import Ending, Seen, charge_for
+from trollproxy.records import Charge, EndedBy, Intent, Progress
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True, tag="i"):
-    """All that a charge needs to know of an exchange before it is known what it used."""
-
-    request_id: str
-    username: str
-    key_id: str
-    friend_key_id: str | None
-    wallet: Wallet
-    format: FormatName
-    model: str
-    upstream_model: str
-    provider: str
-    stream: bool
-    price: Price
-    upstream_price: Price | None
-    input_bytes: int
-    hold_nusd: int
-    day: str
-    started_at_s: float
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="p"):
-    """What had been relayed at a moment."""
-
-    request_id: str
-    usage: Usage | None
-    is_usage_final: bool
-    output_bytes: int
-
-
-class Settled(msgspec.Struct, frozen=True, tag="c"):
+class Settled(msgspec.Struct, frozen=True, tag="settled"):
     """The charge that ends an intent."""
 
     charge: Charge
@@ -86,13 +52,16 @@ class Unsettled:
             self._intents.pop(entry.charge.request_id, None)
             self._progress.pop(entry.charge.request_id, None)
 
-    def crashed(self, *, first_seq: int) -> Iterable[Charge]:
-        """The charges of what a crash cut off, in the order of their intents."""
-        for seq, (_, intent) in enumerate(sorted(self._intents.values(), key=lambda found: found[0]), start=first_seq):
-            yield settle_crashed(intent, self._progress.get(intent.request_id), seq=seq)
+    def crashed(self) -> list[Charge]:
+        """The charges of what a crash cut off, in the order of their intents. They have no number yet."""
+        return [settle_crashed(intent, self._progress.get(name)) for name, (_, intent) in self._intents.items()]
+
+    def numbers(self) -> dict[str, int]:
+        """Where the intents stand in the journal, by request id, in their order."""
+        return {name: number for name, (number, _) in self._intents.items()}
 
 
-def settle_crashed(intent: Intent, progress: Progress | None, *, seq: int) -> Charge:
+def settle_crashed(intent: Intent, progress: Progress | None) -> Charge:
     """No progress: no token had been relayed, and nothing is charged. Else what the last progress says."""
     ended_by: EndedBy = "gateway_crashed" if progress is not None else "gateway_crashed_before_token"
     seen = Seen(
@@ -101,31 +70,4 @@ def settle_crashed(intent: Intent, progress: Progress | None, *, seq: int) -> Ch
         input_bytes=intent.input_bytes,
         output_bytes=progress.output_bytes if progress is not None else 0,
     )
-    settlement = settle(ended_by, seen)
-    paid = intent.upstream_price
-    return Charge(
-        request_id=intent.request_id,
-        seq=seq,
-        username=intent.username,
-        key_id=intent.key_id,
-        friend_key_id=intent.friend_key_id,
-        wallet=intent.wallet,
-        format=intent.format,
-        model=intent.model,
-        upstream_model=intent.upstream_model,
-        provider=intent.provider,
-        upstream_key_id="",
-        stream=intent.stream,
-        status=500,
-        code="gateway_crashed",
-        ended_by=ended_by,
-        usage=settlement.usage,
-        is_estimated=settlement.is_estimated,
-        price_version=intent.price.version,
-        multiplier_micro=intent.price.multiplier_micro,
-        cost_nusd=cost_nusd(settlement.usage, intent.price),
-        upstream_cost_nusd=cost_nusd(settlement.usage, paid) if paid is not None else None,
-        day=intent.day,
-        started_at_s=intent.started_at_s,
-        duration_ms=0.0,
-    )
+    return charge_for(intent, seen, Ending(ended_by=ended_by, status=500, code="gateway_crashed"))

@@ -8,14 +8,15 @@ from typing import Literal
 import msgspec
 
 from trollproxy.chat import Usage
-from trollproxy.policy.pricing import estimate_tokens
-from trollproxy.records import EndedBy
+from trollproxy.policy.pricing import cost_nusd, estimate_tokens
+from trollproxy.records import Charge, EndedBy, Intent
 
 Rule = Literal["usage", "nothing"]
 
 POLICY: dict[EndedBy, Rule] = {
     "completed": "usage",
     "client_disconnected": "usage",
+    "client_disconnected_before_send": "nothing",
     "provider_error_before_token": "nothing",
     "provider_error_mid_stream": "usage",
     "timeout_before_token": "nothing",
@@ -57,3 +58,46 @@ def settle(ended_by: EndedBy, seen: Seen) -> Settlement:
     # A running figure: the input is the provider's; of the output, the more of what it said and what was relayed.
     text = max(seen.usage.out_text, output - seen.usage.out_reasoning)
     return Settlement(msgspec.structs.replace(seen.usage, out_text=text), True)
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How an exchange ended, as its charge tells it."""
+
+    ended_by: EndedBy
+    status: int
+    code: str
+    upstream_key_id: str = ""
+    first_token_ms: float | None = None
+    duration_ms: float = 0.0
+
+
+def charge_for(intent: Intent, seen: Seen, ending: Ending) -> Charge:
+    """The one charge that an intent ends with. It gets its number when it is put down."""
+    settlement = settle(ending.ended_by, seen)
+    paid = intent.upstream_price
+    return Charge(
+        request_id=intent.request_id,
+        username=intent.username,
+        key_id=intent.key_id,
+        friend_key_id=intent.friend_key_id,
+        wallet=intent.wallet,
+        format=intent.format,
+        model=intent.model,
+        upstream_model=intent.upstream_model,
+        provider=intent.provider,
+        upstream_key_id=ending.upstream_key_id,
+        stream=intent.stream,
+        status=ending.status,
+        code=ending.code,
+        ended_by=ending.ended_by,
+        usage=settlement.usage,
+        is_estimated=settlement.is_estimated,
+        price_version=intent.price.version,
+        multiplier_micro=intent.price.multiplier_micro,
+        cost_nusd=cost_nusd(settlement.usage, intent.price),
+        upstream_cost_nusd=cost_nusd(settlement.usage, paid) if paid is not None else None,
+        day=intent.day,
+        started_at_s=intent.started_at_s,
+        first_token_ms=ending.first_token_ms,
+        duration_ms=ending.duration_ms,
+    )

@@ -1,29 +1,32 @@
-"""The in-process write batcher: takes charges synchronously, puts them on the books on a timer.
+"""The in-process write batcher: carries charges from the journal to the store, on a timer.
 
-A charge leaves the queue only after the store has it; a store that fails is tried again until it answers. Repeating is
-safe, since the store ignores what it has. While the queue is full new paid requests are refused, so nothing is ever
-dropped. Balances may be re-read only inside `quiet()`, when no flush can move them.
+The journal is the queue, so an outage costs disk and no memory. It is acknowledged only after the store has a batch; a
+store that fails is tried again until it answers. Repeating is safe, since the store ignores what it has. Balances may
+be re-read only inside `quiet()`, when no flush can move them.
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from itertools import islice
 from typing import Protocol
 
 import msgspec
 
-from trollproxy.errors import GatewayError, Overloaded, StoreUnavailable
+from trollproxy.errors import GatewayError, StoreUnavailable
+from trollproxy.money.boundaries import Boundary, pass_by
+from trollproxy.money.entries import Settled, decode
+from trollproxy.money.journal import Journal
+from trollproxy.money.recorder import Recorder
 from trollproxy.ports import Store
 from trollproxy.records import Batch, Charge, Wallet
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 500  # one flush stays well inside the store's 5 s deadline, and inside SQLite's and MongoDB's batch limits
-MAX_QUEUED = 100_000  # about 100 MB of charges: minutes of a store outage at full load, then new requests wait outside
+MAX_RECORDS = 1500  # about 500 charges: one flush stays well inside the store's 5 s, and the loop is held for 2 ms
+MAX_BYTES = 1024 * 1024
 MAX_LAST_USED = 100_000  # key ids waiting for their last-used time; losing one costs a date, never money
+SYNC_PATIENCE_S = 1.0  # a hundred times what a sync takes
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
 
 
@@ -33,62 +36,53 @@ class Books(Protocol):
     def charge_flushed(self, username: str, wallet: Wallet, cost_nusd: int) -> None: ...
 
 
+class WriterPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How the writer paces itself. An interval of 0 switches batching off: every charge is written at once."""
+
+    interval_s: float
+    jitter: Callable[[], float]
+    at: Boundary = pass_by
+
+
 class Writer:
-    """The one flusher of this process; `writer_id` with a growing `seq` makes its writes idempotent."""
+    """The one flusher of a journal."""
 
     def __init__(
-        self,
-        store: Store,
-        books: Books,
-        *,
-        writer_id: str,
-        interval_s: float,
-        jitter: Callable[[], float],
+        self, store: Store, books: Books, recorder: Recorder, *, journal: Journal, policy: WriterPolicy
     ) -> None:
         self._store = store
         self._books = books
-        self._writer_id = writer_id
-        self._seq = 0
-        self._interval_s = interval_s  # 0 switches batching off: every charge wakes the flusher
-        self._jitter = jitter
-        self._queue: deque[Charge] = deque()
+        self._recorder = recorder
+        self._journal = journal
+        self._policy = policy
+        self._read_to = journal.acknowledged
+        self._began_at = journal.last  # what is read up to here was recorded by an earlier run
         self._last_used: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._is_closing = False
+        self.queued = 0  # charges of this run that wait for the store
         self.failures = 0
+        self._set_aside: set[str] = set()  # a few in the life of a process: each is a bug or damage
+        recorder.when_recorded = self._count
 
     @property
-    def queued(self) -> int:
-        return len(self._queue)
+    def set_aside(self) -> int:
+        """Charges that the store refused for good."""
+        return len(self._set_aside)
 
-    def oldest_age_s(self, now_s: float) -> float:
-        """How far the store is behind, by the start of the oldest charge that waits."""
-        return max(0.0, now_s - self._queue[0].started_at_s) if self._queue else 0.0
-
-    def continue_after(self, seq: int) -> None:
-        """Number charges from here on: above all that an earlier run has on the books."""
-        self._seq = seq
-
-    def next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
-
-    def admit(self) -> None:
-        if len(self._queue) >= MAX_QUEUED:
-            raise Overloaded("The gateway cannot write its books at the moment. Try again in a minute.")
-
-    def record(self, charge: Charge) -> None:
-        self._queue.append(charge)
-        if not self._interval_s or len(self._queue) >= MAX_BATCH:
-            self._wake.set()
+    def replay_after(self, seq: int) -> None:
+        """The store has nothing beyond this number: if it was set back, what it lost is written again."""
+        self._read_to = min(self._read_to, seq)
 
     def used(self, key_id: str, now_s: float) -> None:
         if len(self._last_used) < MAX_LAST_USED:
             self._last_used[key_id] = now_s
 
     async def run(self) -> None:
-        """Flush on the timer until closed; then until nothing is left."""
+        """Flush on the timer until closed; what an earlier run left, at once."""
+        if self._read_to < self._began_at:
+            self._wake.set()
         while not self._is_closing:
             await self._wait()
             await self._flush_all()
@@ -100,12 +94,12 @@ class Writer:
                 await self._flush_all()
 
     async def close(self, deadline_s: float) -> None:
-        """Flush what is left. What the store will not take by the deadline is logged in full, one line a charge."""
+        """Flush what is left. What the store does not take by the deadline stays in the journal for the next start."""
         self._is_closing = True
         self._wake.set()
         await self.flush(deadline_s)
-        for charge in self._queue:
-            log.critical("charge not stored", extra={"fields": msgspec.to_builtins(charge)})
+        if self.queued:
+            log.warning("charges stay in the journal", extra={"fields": {"charges": self.queued}})
 
     @asynccontextmanager
     async def quiet(self) -> AsyncIterator[None]:
@@ -113,43 +107,73 @@ class Writer:
         async with self._lock:
             yield
 
+    def _count(self) -> None:
+        self.queued += 1
+        if not self._policy.interval_s:
+            self._wake.set()
+
     async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(self._interval_s or None):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._policy.interval_s or None):
                 await self._wake.wait()
-        except TimeoutError:
-            pass  # the timer's turn
         self._wake.clear()
 
     async def _flush_all(self) -> None:
+        self._recorder.retry()
         pause_s = _RETRY_MIN_S
-        while self._queue or self._last_used:
+        while self._read_to < self._journal.last or self._last_used:
             try:
                 await self._flush_once()
                 pause_s = _RETRY_MIN_S
             except StoreUnavailable as error:
                 self.failures += 1
-                log.warning("flush failed", extra={"fields": {"queued": len(self._queue), "reason": error.message}})
-                await asyncio.sleep(pause_s * (0.5 + self._jitter()))
+                log.warning("flush failed", extra={"fields": {"queued": self.queued, "reason": error.message}})
+                await asyncio.sleep(pause_s * (0.5 + self._policy.jitter()))
                 pause_s = min(pause_s * 2, _RETRY_MAX_S)
 
     async def _flush_once(self) -> None:
         async with self._lock:
-            charges = tuple(islice(self._queue, MAX_BATCH))
-            last_used, self._last_used = self._last_used, {}
-            try:
-                await self._write(charges, last_used)
-            except StoreUnavailable:
-                self._last_used = last_used | self._last_used
-                raise
+            await self._wait_for_disk()
+            last = self._journal.last
+            found = self._journal.read(self._read_to, max_records=MAX_RECORDS, max_bytes=MAX_BYTES)
+            if not found and self._read_to < last:
+                log.critical("records cannot be read", extra={"fields": {"after": self._read_to, "last": last}})
+            charges = tuple(entry.charge for _, data in found if isinstance(entry := decode(data), Settled))
+            self._policy.at("before_flush")
+            await self._write_with_dates(charges)
+            self._policy.at("after_flush")
             for charge in charges:
-                self._queue.popleft()
+                self.queued -= charge.seq > self._began_at
                 self._books.charge_flushed(charge.username, charge.wallet, charge.cost_nusd)
+            self._advance(found[-1][0] if found else last)
+
+    async def _wait_for_disk(self) -> None:
+        """The store should not know what a power cut could still take from the journal: numbers would be given twice.
+
+        A disk that does not sync is no reason to keep charges from a store that would.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SYNC_PATIENCE_S):
+                await self._journal.wait_durable(self._journal.last)
+
+    def _advance(self, read_to: int) -> None:
+        self._read_to = read_to
+        self._journal.acknowledge(self._recorder.done_before(read_to))
+        self._policy.at("after_acknowledge")
+
+    async def _write_with_dates(self, charges: tuple[Charge, ...]) -> None:
+        last_used, self._last_used = self._last_used, {}
+        try:
+            if charges or last_used:
+                await self._write(charges, last_used)
+        except StoreUnavailable:
+            self._last_used = last_used | self._last_used
+            raise
 
     async def _write(self, charges: tuple[Charge, ...], last_used: dict[str, float]) -> None:
         """One batch; where the store refuses it for good, its charges one by one, so that one cannot block the rest."""
         try:
-            await self._store.write_batch(Batch(writer=self._writer_id, charges=charges, last_used=last_used))
+            await self._write_batch(charges, last_used)
         except StoreUnavailable:
             raise
         except GatewayError:
@@ -159,9 +183,15 @@ class Writer:
 
     async def _write_single(self, charge: Charge) -> None:
         try:
-            await self._store.write_batch(Batch(writer=self._writer_id, charges=(charge,)))
+            await self._write_batch((charge,), {})
         except StoreUnavailable:
             raise
         except GatewayError as error:
+            if charge.request_id in self._set_aside:
+                return
+            self._set_aside.add(charge.request_id)
             fields = {"reason": error.code, **msgspec.to_builtins(charge)}
             log.critical("a charge was refused by the store", extra={"fields": fields})
+
+    async def _write_batch(self, charges: tuple[Charge, ...], last_used: dict[str, float]) -> None:
+        await self._store.write_batch(Batch(writer=self._journal.id, charges=charges, last_used=last_used))

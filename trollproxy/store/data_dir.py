@@ -1,4 +1,4 @@
-"""What an instance keeps in its data directory besides the database: its lock, its writer id, its pepper.
+"""What an instance keeps in its data directory besides the database: its lock, its journal, its pepper.
 
 One process owns a data directory at a time. The pepper turns key secrets into the hashes that the store keeps: lose it
 and no key opens any more, so it is made once and never replaced.
@@ -7,6 +7,7 @@ and no key opens any more, so it is made once and never replaced.
 import fcntl
 import os
 from collections.abc import Callable
+from itertools import chain, count
 from pathlib import Path
 
 PEPPER_BYTES = 32
@@ -31,6 +32,10 @@ class DataDir:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
+    def journal(self) -> Path:
+        return self.path / "journal"
+
+    @property
     def database(self) -> Path:
         return self.path / "trollproxy.sqlite"
 
@@ -49,12 +54,14 @@ class DataDir:
             os.close(self._lock)
             self._lock = None
 
+    def retire_journal(self, journal_id: str) -> None:
+        """Set a journal aside under its own name; the next one begins anew."""
+        name = f"journal-retired-{journal_id}"
+        names = chain([name], (f"{name}-{turn}" for turn in count(2)))  # a backup may be restored more than once
+        self.journal.rename(next(path for path in map(self.path.joinpath, names) if not path.exists()))
+
     def pepper(self) -> bytes:
         return bytes.fromhex(self._once("pepper", PEPPER_BYTES))
-
-    def writer_id(self) -> str:
-        """Names this instance in the books, so that what it wrote twice is known to be the same."""
-        return "w" + self._once("writer", 8)
 
     def _once(self, name: str, size: int) -> str:
         """The hex text in a file, made at random the first time and durable before it is used."""

@@ -200,14 +200,14 @@ class Client:
         """
         pool, head = self._route(call)
         connection = pool.take_idle()
-        return None if connection is None else connection.start(head, call.body, call.timeouts)
+        return None if connection is None else _start(connection, head, call)
 
     async def send(self, call: UpstreamCall) -> Reply:
         reply = self.try_send(call)
         if reply is None:
             pool, head = self._route(call)
             connection = await self._acquire(pool, call)
-            reply = connection.start(head, call.body, call.timeouts)
+            reply = _start(connection, head, call)
         try:
             await reply.wait_for_head()
         except UpstreamBroken:
@@ -221,7 +221,7 @@ class Client:
         """Send over a connection that nobody has used before, so that this cannot fail for the same reason again."""
         pool, head = self._route(call)
         connection = await self._acquire_fresh(pool, call)
-        reply = connection.start(head, call.body, call.timeouts)
+        reply = _start(connection, head, call)
         await reply.wait_for_head()
         return reply
 
@@ -338,6 +338,12 @@ class Client:
             server_hostname=endpoint.host if endpoint.tls else None,
         )
         return connection
+
+
+def _start(connection: Connection, head: bytes, call: UpstreamCall) -> Reply:
+    reply = connection.start(head, call.body, call.timeouts)
+    call.when_sent()
+    return reply
 
 
 def _unreachable(error: OSError) -> GatewayError:

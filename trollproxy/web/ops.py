@@ -9,6 +9,7 @@ from trollproxy.errors import Forbidden, GatewayError
 from trollproxy.gateway.callers import Callers
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.snapshot import Live
+from trollproxy.money.journal import Journal
 from trollproxy.money.writer import Writer
 from trollproxy.ports import Store
 from trollproxy.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -20,8 +21,9 @@ from trollproxy.web.replies import error_reply, json_reply
 class HealthRoutes:
     """For load balancers and people in a hurry; open to all, discloses nothing but up or down."""
 
-    def __init__(self, *, store: Store, writer: Writer, gate: Gate) -> None:
+    def __init__(self, *, store: Store, writer: Writer, journal: Journal, gate: Gate) -> None:
         self._store = store
+        self._journal = journal
         self._writer = writer
         self._gate = gate
 
@@ -35,10 +37,16 @@ class HealthRoutes:
             await self._store.ping()
         except GatewayError as error:
             store = error.code
-        is_healthy = store == "ok" and not self._gate.is_draining
+        journal = "broken" if self._journal.is_broken else "ok"
+        is_healthy = store == journal == "ok" and not self._gate.is_draining
         status = "ok" if is_healthy else "draining" if self._gate.is_draining else "degraded"
-        books = {"queued": self._writer.queued, "lag_s": round(self._writer.oldest_age_s(self._gate.clock.wall()), 3)}
-        body = {"status": status, "version": __version__, "store": store, "books": books}
+        body = {
+            "status": status,
+            "version": __version__,
+            "store": store,
+            "journal": journal,
+            "charges_queued": self._writer.queued,
+        }
         return json_reply(body, status=200 if is_healthy else 503)
 
 

@@ -12,7 +12,7 @@ import msgspec
 from trollproxy.chat import Ask, Usage
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.records import FormatName
-from trollproxy.wire.body import decode_reply, decode_request, names_model_twice, replace_members
+from trollproxy.wire.body import check_model, decode_reply, decode_request, names_model_twice, replace_members
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Headers, LimitState, Meter, Operation, Whole
 from trollproxy.wire.sse import event_data
@@ -148,6 +148,7 @@ class Anthropic:
         if operation == "count_tokens":
             return _read_count_ask(body)
         request = decode_request(_REQUEST, body)
+        check_model(request.model)
         _require_messages(request.messages)
         if request.max_tokens < 0:
             raise InvalidRequest("`max_tokens` must not be negative.", param="max_tokens")
@@ -199,6 +200,7 @@ class Anthropic:
 def _read_count_ask(body: bytes) -> Ask:
     """The view of a count_tokens request, which generates nothing."""
     request = decode_request(_COUNT_REQUEST, body)
+    check_model(request.model)
     _require_messages(request.messages)
     return Ask(model=request.model, max_output_tokens=0)
 

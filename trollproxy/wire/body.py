@@ -13,6 +13,8 @@ from trollproxy.errors import InvalidRequest
 T = TypeVar("T")
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+MAX_MODEL_NAME = 256
+
 _MODEL = re.compile(rb'"model"', re.IGNORECASE)
 _MISSING = re.compile(r"missing required field `(?P<path>[^`]*)`")
 
@@ -29,6 +31,12 @@ def decode_request(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
     except RecursionError as error:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from error
+
+
+def check_model(model: str) -> None:
+    """A name is stored with every charge, so it has a bound: several times what any vendor's have."""
+    if not 0 < len(model) <= MAX_MODEL_NAME:
+        raise InvalidRequest(f"`model` must have 1 to {MAX_MODEL_NAME} characters.", param="model")
 
 
 def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:

@@ -11,7 +11,7 @@ import msgspec
 from trollproxy.chat import Ask, Usage
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.records import FormatName
-from trollproxy.wire.body import decode_reply, decode_request, names_model_twice, replace_members
+from trollproxy.wire.body import check_model, decode_reply, decode_request, names_model_twice, replace_members
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Headers, LimitState, Meter, Operation, Whole
 from trollproxy.wire.sse import event_data
@@ -156,6 +156,7 @@ class OpenAIChat:
     def read_ask(self, body: bytes, operation: Operation) -> Ask:
         assert operation == "generate", "the dialect has no other"
         request = decode_request(_REQUEST, body)
+        check_model(request.model)
         if not request.messages:
             raise InvalidRequest("`messages` must hold at least one message.", param="messages")
         options = request.stream_options

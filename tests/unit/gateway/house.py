@@ -4,14 +4,14 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from itertools import count
 
 import msgspec
 
 from tests.aio import run
+from tests.fake_client import FakeClientStream
+from tests.fake_journal import MemoryJournal
 from tests.fakes import (
     Checkpoints,
-    FakeClientStream,
     FakeClock,
     FakeReply,
     FakeStore,
@@ -29,15 +29,18 @@ from trollproxy.gateway.observer import Observer
 from trollproxy.gateway.pipeline import Pipeline
 from trollproxy.gateway.snapshot import Live, Snapshot
 from trollproxy.money.accounts import Accounts
-from trollproxy.money.writer import Writer
+from trollproxy.money.recorder import Recorder
+from trollproxy.money.writer import Writer, WriterPolicy
 from trollproxy.policy.keys import CLIENT_PREFIX, FRIEND_PREFIX, mint, read_key
 from trollproxy.records import (
     Charge,
     ClientKey,
     Endpoint,
     FriendKey,
+    Intent,
     Model,
     ModelLimit,
+    Progress,
     Provider,
     UpstreamKey,
     User,
@@ -70,29 +73,40 @@ STREAMED = ask(stream=True, stream_options={"include_usage": True})
 
 
 class FakeSink:
-    """Charges as they are recorded; `broken` names the step that raises."""
+    """What is put down, in order. `broken` names the step that raises; one that `is_full` refuses intents."""
 
     def __init__(self, broken: str = "") -> None:
-        self.charges: list[Charge] = []
+        self.entries: list[Intent | Progress | Charge] = []
         self.is_full = False
         self._broken = broken
-        self._numbers = count(1)
 
-    def admit(self) -> None:
+    @property
+    def intents(self) -> list[Intent]:
+        return [entry for entry in self.entries if isinstance(entry, Intent)]
+
+    @property
+    def progresses(self) -> list[Progress]:
+        return [entry for entry in self.entries if isinstance(entry, Progress)]
+
+    @property
+    def charges(self) -> list[Charge]:
+        return [entry for entry in self.entries if isinstance(entry, Charge)]
+
+    def intend(self, intent: Intent) -> None:
         if self.is_full:
             raise Overloaded("Full.")
+        self._take("intend", intent)
 
-    def next_seq(self) -> int:
-        self._break("next_seq")
-        return next(self._numbers)
+    def progress(self, progress: Progress) -> None:
+        self._take("progress", progress)
 
     def record(self, charge: Charge) -> None:
-        self._break("record")
-        self.charges.append(charge)
+        self._take("record", charge)
 
-    def _break(self, step: str) -> None:
+    def _take(self, step: str, entry: Intent | Progress | Charge) -> None:
         if step == self._broken:
             raise RuntimeError("a bug")
+        self.entries.append(entry)
 
 
 class House:
@@ -109,9 +123,12 @@ class House:
         self.accounts = Accounts()
         self.metrics = Metrics()
         self.policy = HoldPolicy(drain_s=0.01)
-        writer = Writer(self.store, self.accounts, writer_id="w", interval_s=0.0, jitter=lambda: 0.0)
+        self.journal = MemoryJournal()
+        self.recorder = Recorder(self.journal)
+        policy = WriterPolicy(interval_s=0.0, jitter=lambda: 0.0)
+        self.writer = Writer(self.store, self.accounts, self.recorder, journal=self.journal, policy=policy)
         self.gate = Gate(clock=self.clock.clock, new_request_id=lambda: "req_1", max_in_flight=10)
-        self.callers = Callers(self.store, writer, self.accounts, policy=_caller_policy())
+        self.callers = Callers(self.store, self.writer, self.accounts, policy=_caller_policy())
         self.model = Model(model_id="m", provider="acme", price=make_price(), upstream_model="real-m")
         endpoint = Endpoint(host="acme.test", port=443, tls=True, path="/v1/chat/completions")
         keys = tuple(UpstreamKey(key_id=f"uk-{n}", secret=f"secret-{n}") for n in (1, 2))

@@ -2,40 +2,48 @@
 
 import asyncio
 
+import pytest
+
 from tests.aio import run
-from tests.fakes import NOON_S, make_charge
+from tests.fakes import make_charge, make_intent
 from tests.unit.gateway.house import House, ask, play, whole
-from trollproxy.gateway.gauges import register_gauges
-from trollproxy.money.writer import Writer
+from trollproxy.errors import InvalidRequest
+from trollproxy.gateway.gauges import register_gauges, register_journal_gauges
+from trollproxy.money.journal import JournalUnavailable
 
 
-def render(house: House, writer: Writer) -> dict[str, float]:
-    register_gauges(
-        house.metrics,
-        gate=house.gate,
-        writer=writer,
-        accounts=house.accounts,
-        callers=house.callers,
-        live=house.live,
-    )
+def render(house: House) -> dict[str, float]:
     lines = [line for line in house.metrics.render().decode().splitlines() if not line.startswith("#")]
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
-def make_writer(house: House) -> Writer:
-    return Writer(house.store, house.accounts, writer_id="w", interval_s=0.0, jitter=lambda: 0.0)
+def registered(house: House) -> House:
+    register_gauges(
+        house.metrics,
+        gate=house.gate,
+        writer=house.writer,
+        accounts=house.accounts,
+        callers=house.callers,
+        live=house.live,
+    )
+    register_journal_gauges(house.metrics, house.journal, house.recorder)
+    return house
 
 
 def test_at_rest() -> None:
     async def scene() -> None:
-        house = House()
-        found = render(house, make_writer(house))
+        found = render(registered(House()))
         for name in (
             "requests_in_flight",
             "writer_queued_charges",
-            "writer_lag_seconds",
             "writer_failures",
+            "charges_set_aside",
+            "charges_refused_by_disk",
             "held_usd",
+            "journal_bytes",
+            "journal_unacknowledged_bytes",
+            "journal_broken",
+            "journal_quarantined",
         ):
             assert found[f"trollproxy_{name}"] == 0
         assert found['trollproxy_upstream_keys{provider="acme",state="healthy"}'] == 2
@@ -46,18 +54,17 @@ def test_at_rest() -> None:
 
 def test_at_work() -> None:
     async def scene(house: House) -> None:
+        registered(house)
         task = house.begin(ask())
         await house.checkpoints.reached.wait()
         pool = house.live.snapshot.keys["acme"]
         key = pool.pick(0.0)
         assert key is not None
         pool.report_failure(key, house.clock.now_s + 5)
-        writer = make_writer(house)
-        writer.record(make_charge(1, started_at_s=NOON_S - 7))
-        found = render(house, writer)
+        house.recorder.record(make_charge(1))
+        found = render(house)
         assert found["trollproxy_requests_in_flight"] == 1
         assert found["trollproxy_writer_queued_charges"] == 1
-        assert found["trollproxy_writer_lag_seconds"] == 7
         assert found["trollproxy_callers_in_memory"] == 1
         assert 0 < found["trollproxy_held_usd"] < 1
         assert found['trollproxy_upstream_keys{provider="acme",state="resting"}'] == 1
@@ -69,3 +76,35 @@ def test_at_work() -> None:
 
     names = play(lambda: House(whole()), last_await).checkpoints.passed
     play(lambda: House(whole(), stop_at=names.index("upstream read") + 1), scene)
+
+
+def test_the_journal_and_what_waits_for_the_disk() -> None:
+    async def scene() -> None:
+        house = registered(House())
+        house.recorder.intend(make_intent(1))
+        house.journal.refusing, house.journal.is_broken, house.journal.quarantined = "everything", True, 2
+        house.recorder.record(make_charge(1))
+        with pytest.raises(JournalUnavailable):
+            house.recorder.intend(make_intent(2))
+        found = render(house)
+        assert found["trollproxy_journal_bytes"] == found["trollproxy_journal_unacknowledged_bytes"] > 0
+        assert found["trollproxy_journal_broken"] == 1
+        assert found["trollproxy_journal_quarantined"] == 2
+        assert found["trollproxy_charges_refused_by_disk"] == 1
+        assert found["trollproxy_writer_queued_charges"] == 0
+
+    run(scene())
+
+
+def test_what_is_flushed_is_acknowledged_and_what_is_refused_for_good_counted() -> None:
+    async def scene() -> None:
+        house = registered(House())
+        house.store.failing.extend(InvalidRequest("No.", code="ledger_conflict") for _ in range(2))
+        house.recorder.record(make_charge(1))
+        await house.writer.flush(1.0)
+        found = render(house)
+        assert found["trollproxy_charges_set_aside"] == 1
+        assert found["trollproxy_writer_queued_charges"] == 0
+        assert found["trollproxy_journal_unacknowledged_bytes"] == 0 < found["trollproxy_journal_bytes"]
+
+    run(scene())

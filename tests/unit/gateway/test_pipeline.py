@@ -98,9 +98,9 @@ STEPS: list[tuple[str, str | None, bytes, list[Callable[[House], None]]]] = [
     ("rate_limit_exceeded", KEY, b"{", [mend_gate]),
     ("invalid_json", KEY, b"{", [mend_gate, mend_limit]),
     ("model_not_found", KEY, ask(model="another"), [mend_gate, mend_limit]),
-    ("gateway_overloaded", KEY, ask(), [mend_gate, mend_limit]),
-    ("insufficient_credits", KEY, ask(), [mend_gate, mend_limit, mend_sink]),
-    ("ok", KEY, ask(), [mend_gate, mend_limit, mend_sink, mend_balance]),
+    ("insufficient_credits", KEY, ask(), [mend_gate, mend_limit]),
+    ("gateway_overloaded", KEY, ask(), [mend_gate, mend_limit, mend_balance]),
+    ("ok", KEY, ask(), [mend_gate, mend_limit, mend_balance, mend_sink]),
 ]
 
 
@@ -116,7 +116,7 @@ def test_the_checks_have_their_order(
         assert code == ("ok" if house.client.status == 200 else house.error_code)
 
     house = play(lambda: House(whole()), scene)
-    assert len(house.upstream.calls) == len(house.sink.charges) == (code == "ok")
+    assert len(house.upstream.calls) == len(house.sink.intents) == len(house.sink.charges) == (code == "ok")
 
 
 def test_the_body_is_not_read_before_the_limit() -> None:

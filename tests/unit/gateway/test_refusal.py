@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.fakes import FakeClientStream
+from tests.fake_client import FakeClientStream
 from trollproxy.errors import GatewayError, InsufficientCredits, InvalidRequest, RateLimited, Unauthenticated
 from trollproxy.gateway.refusal import error_headers, refuse
 from trollproxy.wire import ANTHROPIC, OPENAI_CHAT

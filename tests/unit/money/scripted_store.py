@@ -1,14 +1,17 @@
-"""A store that is scripted call by call, and a writer upon it."""
+"""A store that is scripted call by call, and a recorder and a writer upon it."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from tests.fakes import FakeStore
+from tests.fake_journal import MemoryJournal
+from tests.fakes import FakeStore, make_charge, make_intent
 from trollproxy.errors import InvalidRequest, StoreUnavailable
 from trollproxy.money.accounts import Accounts
-from trollproxy.money.writer import Writer
+from trollproxy.money.boundaries import Boundary, pass_by
+from trollproxy.money.recorder import Recorder
+from trollproxy.money.writer import Writer, WriterPolicy
 from trollproxy.records import Batch
 
 NEVER_S = 3_600.0
@@ -56,8 +59,32 @@ def seqs(batches: list[Batch]) -> list[list[int]]:
     return [[charge.seq for charge in batch.charges] for batch in batches]
 
 
-def make_writer(store: FakeStore, accounts: Accounts | None = None, *, interval_s: float = 0.0) -> Writer:
-    return Writer(store, accounts or Accounts(), writer_id="w1", interval_s=interval_s, jitter=lambda: 0.0)
+class Bench:
+    """A journal in memory with its recorder and its writer."""
+
+    def __init__(
+        self, store: FakeStore, *, interval_s: float = 0.0, journal: MemoryJournal | None = None, at: Boundary = pass_by
+    ) -> None:
+        self.store = store
+        self.accounts = Accounts()
+        self.journal = journal or MemoryJournal()
+        self.recorder = Recorder(self.journal, at=at)
+        policy = WriterPolicy(interval_s=interval_s, jitter=lambda: 0.0, at=at)
+        self.writer = Writer(store, self.accounts, self.recorder, journal=self.journal, policy=policy)
+
+    def record(self, *numbers: int) -> None:
+        for number in numbers:
+            self.recorder.record(make_charge(number))
+
+    def intend(self, *numbers: int) -> None:
+        for number in numbers:
+            self.recorder.intend(make_intent(number))
+
+
+async def turns(count: int = 20) -> None:
+    """Let everything happen that needs nothing from outside."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager

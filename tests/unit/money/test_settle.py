@@ -14,6 +14,7 @@ REPORTED = Usage(uncached=100, read=20, out_text=30, out_reasoning=10)
 FREE = Settlement(Usage(), False)
 ROWS: tuple[EndedBy, ...] = get_args(EndedBy)
 NOTHING: tuple[EndedBy, ...] = (
+    "client_disconnected_before_send",
     "provider_error_before_token",
     "timeout_before_token",
     "gateway_crashed_before_token",

@@ -1,4 +1,4 @@
-"""The batcher against a store that is scripted call by call: order, nothing lost, nobody blocked."""
+"""The flusher against a store that is scripted call by call: order, nothing lost, nobody blocked."""
 
 import asyncio
 import logging
@@ -8,11 +8,9 @@ from contextlib import suppress
 import pytest
 
 from tests.aio import run
-from tests.fakes import make_charge
-from tests.unit.money.scripted_store import NEVER_S, ScriptedStore, make_writer, running, seqs
-from trollproxy.errors import GatewayError, InvalidRequest, Overloaded, StoreUnavailable
+from tests.unit.money.scripted_store import NEVER_S, Bench, ScriptedStore, running, seqs, turns
+from trollproxy.errors import GatewayError, InvalidRequest, StoreUnavailable
 from trollproxy.money import writer as module
-from trollproxy.money.accounts import Accounts
 from trollproxy.money.writer import Writer
 from trollproxy.records import Batch, User
 
@@ -26,13 +24,13 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_batching_every_charge_wakes_the_flusher() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
-        writer = make_writer(store)
-        async with running(writer):
-            for seq in (1, 2):
-                writer.record(make_charge(seq))
+        bench = Bench(store)
+        async with running(bench.writer):
+            for number in (1, 2):
+                bench.record(number)
                 await store.calls_end(1)
         assert seqs(store.batches) == [[1], [2]]
-        assert {batch.writer for batch in store.batches} == {"w1"}
+        assert {batch.writer for batch in store.batches} == {bench.journal.id}
 
     run(scenario())
 
@@ -40,27 +38,51 @@ def test_without_batching_every_charge_wakes_the_flusher() -> None:
 def test_with_batching_charges_wait_for_the_timer() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
-        writer = make_writer(store, interval_s=0.001)
-        for seq in (1, 2, 3):
-            writer.record(make_charge(seq))
-        assert writer.queued == 3
-        async with running(writer):
+        bench = Bench(store, interval_s=0.001)
+        bench.record(1, 2, 3)
+        assert bench.writer.queued == 3
+        async with running(bench.writer):
             await store.calls_end(1)
         assert seqs(store.batches) == [[1, 2, 3]]
 
     run(scenario())
 
 
-def test_a_full_batch_does_not_wait_for_the_timer() -> None:
+def test_with_batching_a_charge_wakes_nobody() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
-        writer = make_writer(store, interval_s=NEVER_S)
-        async with running(writer):
-            for seq in range(module.MAX_BATCH + 1):
-                writer.record(make_charge(seq))
-            await store.calls_end(2)
-        assert [len(batch.charges) for batch in store.batches] == [module.MAX_BATCH, 1]
-        assert sorted(seq for batch in seqs(store.batches) for seq in batch) == list(range(module.MAX_BATCH + 1))
+        bench = Bench(store, interval_s=NEVER_S)
+        async with running(bench.writer):
+            bench.record(1)
+            await turns()
+            assert store.tried == []
+
+    run(scenario())
+
+
+def test_more_than_a_batch_goes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RECORDS", 2)
+
+    async def scenario() -> None:
+        store = ScriptedStore()
+        bench = Bench(store, interval_s=NEVER_S)
+        bench.record(*range(1, 6))
+        await bench.writer.flush(NEVER_S)
+        assert seqs(store.batches) == [[1, 2], [3, 4], [5]]
+
+    run(scenario())
+
+
+def test_only_charges_go_to_the_store() -> None:
+    async def scenario() -> None:
+        store = ScriptedStore()
+        bench = Bench(store, interval_s=NEVER_S)
+        bench.intend(1, 2)
+        await bench.writer.flush(NEVER_S)
+        assert store.tried == []
+        bench.record(2, 1)
+        await bench.writer.flush(NEVER_S)
+        assert seqs(store.batches) == [[3, 4]]
 
     run(scenario())
 
@@ -68,17 +90,18 @@ def test_a_full_batch_does_not_wait_for_the_timer() -> None:
 def test_an_outage_loses_nothing_and_keeps_the_order() -> None:
     async def scenario() -> None:
         store = ScriptedStore(*(StoreUnavailable("down") for _ in range(3)))
-        writer = make_writer(store)
-        writer.used("key-1", 5.0)
-        async with running(writer):
-            writer.record(make_charge(1))
+        bench = Bench(store)
+        bench.writer.used("key-1", 5.0)
+        async with running(bench.writer):
+            bench.record(1)
             await store.calls_end(1)
-            writer.record(make_charge(2))
-            writer.used("key-1", 6.0)
+            bench.record(2)
+            bench.writer.used("key-1", 6.0)
             await store.calls_end(3)
+            await turns()
         assert [seq for batch in seqs(store.batches) for seq in batch] == [1, 2]
         assert store.tried[-1].last_used == {"key-1": 6.0}
-        assert (writer.failures, writer.queued) == (3, 0)
+        assert (bench.writer.failures, bench.writer.queued) == (3, 0)
 
     run(scenario())
 
@@ -86,27 +109,41 @@ def test_an_outage_loses_nothing_and_keeps_the_order() -> None:
 def test_a_last_use_alone_is_written() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
-        writer = make_writer(store, interval_s=0.001)
-        writer.used("key-1", 5.0)
-        async with running(writer):
+        bench = Bench(store, interval_s=0.001)
+        bench.writer.used("key-1", 5.0)
+        async with running(bench.writer):
             await store.calls_end(1)
-        assert store.batches == [Batch(writer="w1", charges=(), last_used={"key-1": 5.0})]
+        assert store.batches == [Batch(writer=bench.journal.id, charges=(), last_used={"key-1": 5.0})]
+
+    run(scenario())
+
+
+def test_last_uses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LAST_USED", 2)
+
+    async def scenario() -> None:
+        store = ScriptedStore()
+        bench = Bench(store)
+        for name in "abc":
+            bench.writer.used(name, 1.0)
+        await bench.writer.close(NEVER_S)
+        assert store.batches[0].last_used == {"a": 1.0, "b": 1.0}
 
     run(scenario())
 
 
 def test_a_charge_is_in_the_account_until_the_store_has_it() -> None:
     async def scenario() -> None:
-        store, accounts = ScriptedStore(StoreUnavailable("down")), Accounts()
-        account = accounts.put(User(username="ann", credits_nusd=1_000))
+        store = ScriptedStore(StoreUnavailable("down"))
+        bench = Bench(store)
+        account = bench.accounts.put(User(username="ann", credits_nusd=1_000))
         account.unflushed["legacy"] = 100
-        writer = make_writer(store, accounts)
-        async with running(writer):
-            writer.record(make_charge(1))
+        async with running(bench.writer):
+            bench.record(1)
             await store.calls_end(1)
             assert (account.user.credits_nusd, account.unflushed["legacy"]) == (1_000, 100)
             await store.calls_end(1)
-            async with writer.quiet():
+            async with bench.writer.quiet():
                 assert (account.user.credits_nusd, account.unflushed["legacy"]) == (900, 0)
 
     run(scenario())
@@ -116,13 +153,13 @@ def test_one_that_is_refused_for_good_does_not_block_the_others(caplog: pytest.L
     async def scenario() -> None:
         store = ScriptedStore()
         store.poison = {"req-2"}
-        writer = make_writer(store, interval_s=NEVER_S)
-        for seq in (1, 2, 3):
-            writer.record(make_charge(seq))
-        await writer.close(NEVER_S)
+        bench = Bench(store, interval_s=NEVER_S)
+        bench.record(1, 2, 3)
+        await bench.writer.close(NEVER_S)
         assert seqs(store.tried) == [[1, 2, 3], [1], [2], [3]]
         assert seqs(store.batches) == [[1], [3]]
-        assert (writer.queued, writer.failures) == (0, 0)
+        assert (bench.writer.queued, bench.writer.failures, bench.writer.set_aside) == (0, 0, 1)
+        assert bench.journal.acknowledged == 3
 
     run(scenario())
     critical = [record for record in caplog.records if record.levelno == logging.CRITICAL]
@@ -134,13 +171,26 @@ def test_an_outage_amid_single_writes_repeats_them_all() -> None:
     async def scenario() -> None:
         refusal = InvalidRequest("No.", code="ledger_conflict")
         store = ScriptedStore(refusal, None, StoreUnavailable("down"))
-        writer = make_writer(store, interval_s=NEVER_S)
-        for seq in (1, 2):
-            writer.record(make_charge(seq))
-        await writer.close(NEVER_S)
+        bench = Bench(store, interval_s=NEVER_S)
+        bench.record(1, 2)
+        await bench.writer.close(NEVER_S)
         assert seqs(store.tried) == [[1, 2], [1], [2], [1, 2]]
         assert sorted(store.charges) == ["req-1", "req-2"]
-        assert writer.queued == 0
+        assert (bench.writer.queued, bench.writer.set_aside) == (0, 0)
+
+    run(scenario())
+
+
+def test_one_that_is_refused_twice_is_set_aside_once() -> None:
+    async def scenario() -> None:
+        refusal = InvalidRequest("No.", code="ledger_conflict")
+        store = ScriptedStore(refusal, refusal, StoreUnavailable("down"))
+        store.poison = {"req-1"}
+        bench = Bench(store, interval_s=NEVER_S)
+        bench.record(1, 2)
+        await bench.writer.close(NEVER_S)
+        assert list(store.charges) == ["req-2"]
+        assert bench.writer.set_aside == 1
 
     run(scenario())
 
@@ -148,12 +198,11 @@ def test_an_outage_amid_single_writes_repeats_them_all() -> None:
 def test_nothing_is_flushed_in_a_quiet_moment() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
-        writer = make_writer(store)
-        async with running(writer):
-            async with writer.quiet():
-                writer.record(make_charge(1))
-                for _ in range(20):
-                    await asyncio.sleep(0)
+        bench = Bench(store)
+        async with running(bench.writer):
+            async with bench.writer.quiet():
+                bench.record(1)
+                await turns()
                 assert store.tried == []
             await store.calls_end(1)
         assert seqs(store.batches) == [[1]]
@@ -165,13 +214,12 @@ def test_a_quiet_moment_waits_for_the_flush_that_runs() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
         store.gate.clear()
-        writer = make_writer(store)
-        async with running(writer):
-            writer.record(make_charge(1))
+        bench = Bench(store)
+        async with running(bench.writer):
+            bench.record(1)
             await store.entered.wait()
-            quiet = asyncio.create_task(look(writer, lambda: writer.queued))
-            for _ in range(20):
-                await asyncio.sleep(0)
+            quiet = asyncio.create_task(look(bench.writer, lambda: bench.writer.queued))
+            await turns()
             assert not quiet.done()
             store.gate.set()
             assert await quiet == 0
@@ -187,11 +235,11 @@ async def look(writer: Writer, read: Callable[[], int]) -> int:
 def test_closing_flushes_what_is_left_and_ends_the_run() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
-        writer = make_writer(store, interval_s=NEVER_S)
-        task = asyncio.create_task(writer.run())
-        await asyncio.sleep(0)
-        writer.record(make_charge(1))
-        await writer.close(NEVER_S)
+        bench = Bench(store, interval_s=NEVER_S)
+        task = asyncio.create_task(bench.writer.run())
+        await turns(1)
+        bench.record(1)
+        await bench.writer.close(NEVER_S)
         await task
         assert [seq for batch in seqs(store.batches) for seq in batch] == [1]
 
@@ -199,75 +247,51 @@ def test_closing_flushes_what_is_left_and_ends_the_run() -> None:
 
 
 @pytest.mark.parametrize("hang", [True, False])
-def test_what_the_store_does_not_take_by_the_deadline_is_logged(caplog: pytest.LogCaptureFixture, hang: bool) -> None:
+def test_what_the_store_does_not_take_by_the_deadline_stays_in_the_journal(
+    caplog: pytest.LogCaptureFixture, hang: bool
+) -> None:
     async def scenario() -> None:
         store = ScriptedStore()
         store.is_down = True
         if hang:
             store.gate.clear()
-        writer = make_writer(store, interval_s=NEVER_S)
-        for seq in (1, 2):
-            writer.record(make_charge(seq))
-        await writer.close(0.002)
-        assert writer.queued == 2
+        bench = Bench(store, interval_s=NEVER_S)
+        bench.record(1, 2)
+        await bench.writer.close(0.002)
+        assert (bench.writer.queued, bench.journal.acknowledged) == (2, 0)
         assert store.charges == {}
+        later = ScriptedStore()
+        await Bench(later, journal=bench.journal.reopened()).writer.close(NEVER_S)
+        assert seqs(later.batches) == [[1, 2]]
 
     run(scenario())
-    critical = [record for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert [record.fields["request_id"] for record in critical] == ["req-1", "req-2"]  # type: ignore[attr-defined]
-    assert all(record.fields["cost_nusd"] == 100 for record in critical)  # type: ignore[attr-defined]
+    [warned] = [record for record in caplog.records if record.message == "charges stay in the journal"]
+    assert warned.fields == {"charges": 2}  # type: ignore[attr-defined]
 
 
-def test_a_full_queue_admits_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_QUEUED", 2)
-
+def test_a_flush_gives_up_at_its_deadline_and_another_goes_on() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
-        writer = make_writer(store, interval_s=NEVER_S)
-        for seq in (1, 2):
-            writer.admit()
-            writer.record(make_charge(seq))
-        with pytest.raises(Overloaded):
-            writer.admit()
-        writer.record(make_charge(3))  # was admitted before: it is never turned away
-        await writer.close(NEVER_S)
-        writer.admit()
-        assert len(store.charges) == 3
+        store.gate.clear()
+        bench = Bench(store, interval_s=NEVER_S)
+        bench.record(1)
+        await bench.writer.flush(0.002)
+        assert bench.writer.queued == 1
+        store.gate.set()
+        await bench.writer.flush(NEVER_S)
+        assert (bench.writer.queued, list(store.charges)) == (0, ["req-1"])
 
     run(scenario())
 
 
-def test_last_uses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LAST_USED", 2)
-
+def test_two_flushes_at_once_write_nothing_twice() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
-        writer = make_writer(store)
-        for name in "abc":
-            writer.used(name, 1.0)
-        await writer.close(NEVER_S)
-        assert store.batches[0].last_used == {"a": 1.0, "b": 1.0}
-
-    run(scenario())
-
-
-def test_numbers_grow_from_where_the_ledger_ends() -> None:
-    async def scenario() -> None:
-        writer = make_writer(ScriptedStore())
-        writer.continue_after(41)
-        assert [writer.next_seq() for _ in range(3)] == [42, 43, 44]
-
-    run(scenario())
-
-
-def test_the_lag_is_that_of_the_oldest_charge() -> None:
-    async def scenario() -> None:
-        writer = make_writer(ScriptedStore(), interval_s=NEVER_S)
-        assert writer.oldest_age_s(100.0) == 0
-        writer.record(make_charge(1, started_at_s=90.0))
-        writer.record(make_charge(2, started_at_s=95.0))
-        assert writer.oldest_age_s(100.0) == 10
-        assert writer.oldest_age_s(80.0) == 0
+        bench = Bench(store)
+        bench.record(1, 2)
+        await asyncio.gather(*(bench.writer.flush(NEVER_S) for _ in range(3)))
+        assert seqs(store.tried) == [[1, 2]]
+        assert bench.writer.queued == 0
 
     run(scenario())
 
@@ -278,16 +302,17 @@ def test_a_cancelled_flush_can_be_repeated() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
         store.gate.clear()
-        writer = make_writer(store)
-        task = asyncio.create_task(writer.run())
-        writer.record(make_charge(1))
+        bench = Bench(store)
+        task = asyncio.create_task(bench.writer.run())
+        await turns(1)
+        bench.record(1)
         await store.entered.wait()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        assert writer.queued == 1
+        assert bench.writer.queued == 1
         store.gate.set()
-        await writer.close(NEVER_S)
+        await bench.writer.close(NEVER_S)
         assert list(store.charges) == ["req-1"]
 
     run(scenario())
@@ -297,15 +322,15 @@ def test_a_cancelled_flush_can_be_repeated() -> None:
 def test_no_error_of_the_taxonomy_ends_the_run(error: GatewayError) -> None:
     async def scenario() -> None:
         store = ScriptedStore(error)
-        writer = make_writer(store)
-        task = asyncio.create_task(writer.run())
-        writer.record(make_charge(1))
+        bench = Bench(store)
+        task = asyncio.create_task(bench.writer.run())
+        bench.record(1)
         await store.calls_end(2)
-        writer.record(make_charge(2))
+        bench.record(2)
         await store.calls_end(1)
         assert not task.done()
         assert sorted(store.charges) == ["req-1", "req-2"]
-        await writer.close(NEVER_S)
+        await bench.writer.close(NEVER_S)
         await task
 
     run(scenario())

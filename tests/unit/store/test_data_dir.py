@@ -50,10 +50,24 @@ def test_the_pepper_is_made_once(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "pepper").stat().st_mode) == 0o600
 
 
-def test_the_writer_id_is_made_once(tmp_path: Path) -> None:
-    name = open_dir(tmp_path).writer_id()
-    assert name.startswith("w")
-    assert open_dir(tmp_path).writer_id() == name
+def test_a_retired_journal_keeps_its_records_under_its_own_name(tmp_path: Path) -> None:
+    data = open_dir(tmp_path)
+    assert data.journal.parent == data.path
+    data.journal.mkdir()
+    (data.journal / "records").write_text("all of them")
+    data.retire_journal("0a1b")
+    assert not data.journal.exists()
+    assert (tmp_path / "journal-retired-0a1b" / "records").read_text() == "all of them"
+
+
+def test_a_backup_that_is_restored_twice_is_retired_twice(tmp_path: Path) -> None:
+    data = open_dir(tmp_path)
+    for text in ("once", "twice"):
+        data.journal.mkdir()
+        (data.journal / "records").write_text(text)
+        data.retire_journal("0a1b")
+    assert not data.journal.exists()
+    assert sorted(path.read_text() for path in tmp_path.glob("journal-retired-0a1b*/records")) == ["once", "twice"]
 
 
 def test_a_file_half_written_by_a_crash_is_not_taken(tmp_path: Path) -> None:
