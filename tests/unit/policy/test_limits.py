@@ -13,7 +13,7 @@ def used(admitted: list[float], now_s: float) -> int:
     return sum(now_s - PERIOD_S < at <= now_s for at in admitted)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(steps)
 def test_a_window_admits_as_the_model_does(moves: list[tuple[int, int]]) -> None:
     window, now_s, admitted = Window(), 1_000.0, list[float]()
@@ -30,7 +30,7 @@ def test_a_window_admits_as_the_model_does(moves: list[tuple[int, int]]) -> None
         assert len(window) == used(admitted, now_s)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=80), st.integers(1, 6))
 def test_no_period_ever_holds_more_than_the_limit(quarters: list[int], limit: int) -> None:
     window, now_s, admitted = Window(), 0.0, list[float]()
@@ -41,7 +41,7 @@ def test_no_period_ever_holds_more_than_the_limit(quarters: list[int], limit: in
     assert all(sum(at <= other < at + PERIOD_S for other in admitted) <= limit for at in admitted)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.integers(1, 4))
 def test_retry_after_is_exact(quarters: list[int], limit: int) -> None:
     window, now_s = Window(), 0.0

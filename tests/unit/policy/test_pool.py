@@ -43,7 +43,7 @@ def test_an_empty_pool() -> None:
     assert pool.status(0.0) == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.booleans()), max_size=50))
 def test_only_the_healthy_are_picked_and_none_is_left_out(size: int, moves: list[tuple[int, int, bool]]) -> None:
     members = tuple(range(size))

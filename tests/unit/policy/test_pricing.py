@@ -30,7 +30,7 @@ def exact(usage: Usage, price: Price) -> Fraction:
     return buckets * Fraction(price.multiplier_micro, MILLION)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(usages, prices)
 def test_the_bill_is_exact_and_rounded_half_up_once(usage: Usage, price: Price) -> None:
     bill = cost_nusd(usage, price)
@@ -77,7 +77,7 @@ def test_nothing_costs_nothing() -> None:
     assert hold_nusd(make_price(), input_tokens=0, output_tokens=0) == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(usages, prices)
 @example(Usage(read=MILLION), make_price(read=2_000_000_000))  # an operator may price reads above all else
 def test_a_hold_covers_any_use_within_its_sizes(usage: Usage, price: Price) -> None:

@@ -150,7 +150,7 @@ def test_a_recorded_stream_is_read() -> None:
     assert facts(meter) == (COUNTED, len("Hellåhm".encode()) + 5, True, True, False, None)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(RECORDED)), max_size=30))
 def test_any_chunking_is_read_alike(places: list[int]) -> None:
     meter = ANTHROPIC.meter(ASK)

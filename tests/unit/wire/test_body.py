@@ -63,7 +63,7 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), json_values, max_size=6), st.sampled_from([" ", "", "\n\t "]))
 def test_editing_changes_one_member_and_no_byte_of_another(members: dict[str, object], space: str) -> None:
     raw = {name: json.dumps(value, ensure_ascii=False).encode() for name, value in members.items()}
@@ -103,7 +103,7 @@ def test_a_second_model_is_noticed(body: bytes, may_be_twice: bool) -> None:
     assert names_model_twice(body) is may_be_twice
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), max_size=5), st.booleans())
 def test_every_spelling_of_model_is_noticed(escaped: list[int], is_upper: bool) -> None:
     name = "".join(f"\\u{ord(c):04{'X' if is_upper else 'x'}}" if i in escaped else c for i, c in enumerate("model"))

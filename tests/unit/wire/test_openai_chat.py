@@ -162,7 +162,7 @@ def test_a_recorded_stream_is_read() -> None:
     assert facts(meter) == (COUNTED, text, True, True, True, None)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(RECORDED)), max_size=30), st.booleans())
 def test_any_chunking_is_read_alike(places: list[int], wants_usage: bool) -> None:
     whole, pieces = meter_of(wants_usage=wants_usage), meter_of(wants_usage=wants_usage)

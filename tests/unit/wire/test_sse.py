@@ -21,7 +21,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(bounds)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(streams, st.lists(st.integers(0, 10_000), max_size=40))
 def test_any_chunking_gives_the_same_events_and_keeps_every_byte(data: bytes, places: list[int]) -> None:
     whole, pieces = EventSplitter(), EventSplitter()
@@ -32,7 +32,7 @@ def test_any_chunking_gives_the_same_events_and_keeps_every_byte(data: bytes, pl
     assert pieces.held == whole.held
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(streams)
 def test_an_event_ends_with_the_first_blank_line(data: bytes) -> None:
     for event in EventSplitter().feed(data):
