@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
 
-.PHONY: run test unit check format lock clean
+.PHONY: run test unit check faults format lock clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.runtime
@@ -20,6 +20,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check && $(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports && $(BIN)/pytest tests/test_tidy.py
+
+faults: $(VENV)/.dev .cache/mongod/mongod
+	$(BIN)/python -m tests.faults.kills --gateway-kills 500
+	$(BIN)/python -m tests.faults.kills --store mongo --gateway-kills 500 --mongod-kills 200
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format && $(BIN)/ruff check --fix
