@@ -210,7 +210,7 @@ class Gateway:
         crashed = self.recorder.recover()
         if crashed:
             log.warning("charged what a crash cut off", extra={"fields": {"requests": crashed}})
-        await self.writer.flush(RECOVERY_S)
+        await self.writer.catch_up(RECOVERY_S)
 
     def _show(self, settings: Settings) -> None:
         """Swap the snapshot for one of these settings."""

@@ -161,21 +161,3 @@ def test_a_backup_that_was_taken_in_the_middle_of_a_batch(tmp_path: Path) -> Non
         assert life.balance == GIVEN_NUSD - 100
 
     play(tmp_path, scene)
-
-
-def test_a_backup_that_is_restored_under_a_running_gateway(tmp_path: Path) -> None:
-    """What the store has lost is written again, at the latest by the next start, whatever was charged in between."""
-
-    async def scene(life: Life) -> None:
-        backup = life.store.snapshot()
-        life.charge("r1", 100)
-        await life.flush()
-        life.store.restore(backup)
-        life.charge("r2", 10)
-        await life.flush()
-        await life.gateway.drain()
-        await life.start()
-        assert sorted(life.store.kept.charges) == ["r1", "r2"]
-        assert life.balance == GIVEN_NUSD - 110
-
-    play(tmp_path, scene)

@@ -61,6 +61,7 @@ class Accounts:
     def __init__(self) -> None:
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
         self._owing: set[Account] = set()
+        self._inherited: dict[str, dict[Wallet, int]] = {}
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -73,13 +74,26 @@ class Accounts:
         account = self._accounts.get(user.username)
         if account is None:
             account = self._accounts[user.username] = Account(user, self._owing)
+            for wallet, cost_nusd in self._inherited.pop(user.username, {}).items():
+                account.owe(wallet, cost_nusd)
         account.user = user
         return account
+
+    def inherit(self, username: str, wallet: Wallet, cost_nusd: int) -> None:
+        """A charge of an earlier run that the store does not have yet: owed before anybody asks for the account."""
+        account = self._accounts.get(username)
+        if account is not None:
+            account.owe(wallet, cost_nusd)
+        else:
+            owed = self._inherited.setdefault(username, {})
+            owed[wallet] = owed.get(wallet, 0) + cost_nusd
 
     def charge_flushed(self, username: str, wallet: Wallet, cost_nusd: int) -> None:
         account = self._accounts.get(username)
         if account is not None:
             account.flushed(wallet, cost_nusd)
+        elif wallet in self._inherited.get(username, {}):
+            self._inherited[username][wallet] -= cost_nusd
 
     def held_nusd(self) -> int:
         """All that is held at the moment; 0 whenever no request runs."""

@@ -31,7 +31,9 @@ _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
 
 
 class Books(Protocol):
-    """Who must know that a charge has reached the store."""
+    """Who must know which charges have reached the store."""
+
+    def inherit(self, username: str, wallet: Wallet, cost_nusd: int) -> None: ...
 
     def charge_flushed(self, username: str, wallet: Wallet, cost_nusd: int) -> None: ...
 
@@ -72,8 +74,21 @@ class Writer:
         return len(self._set_aside)
 
     def replay_after(self, seq: int) -> None:
-        """The store has nothing beyond this number: if it was set back, what it lost is written again."""
-        self._read_to = min(self._read_to, seq)
+        """The store has nothing beyond this number: if it was set back, what it lost is written again.
+
+        It may have been set back into the midst of a batch, which is in its ledger and not in its balances: the last
+        batch is written again in any case.
+        """
+        self._read_to = max(0, min(self._read_to, seq - MAX_RECORDS))
+
+    async def catch_up(self, deadline_s: float) -> None:
+        """Put on the books what earlier runs left; what the store does not take by the deadline is owed meanwhile."""
+        await self.flush(deadline_s)
+        position = self._read_to
+        while found := self._journal.read(position, max_records=MAX_RECORDS, max_bytes=MAX_BYTES):
+            position = found[-1][0]
+            for charge in _charges(found):
+                self._books.inherit(charge.username, charge.wallet, charge.cost_nusd)
 
     def used(self, key_id: str, now_s: float) -> None:
         if len(self._last_used) < MAX_LAST_USED:
@@ -138,7 +153,7 @@ class Writer:
             found = self._journal.read(self._read_to, max_records=MAX_RECORDS, max_bytes=MAX_BYTES)
             if not found and self._read_to < last:
                 log.critical("records cannot be read", extra={"fields": {"after": self._read_to, "last": last}})
-            charges = tuple(entry.charge for _, data in found if isinstance(entry := decode(data), Settled))
+            charges = _charges(found)
             self._policy.at("before_flush")
             await self._write_with_dates(charges)
             self._policy.at("after_flush")
@@ -195,3 +210,7 @@ class Writer:
 
     async def _write_batch(self, charges: tuple[Charge, ...], last_used: dict[str, float]) -> None:
         await self._store.write_batch(Batch(writer=self._journal.id, charges=charges, last_used=last_used))
+
+
+def _charges(found: list[tuple[int, bytes]]) -> tuple[Charge, ...]:
+    return tuple(entry.charge for _, data in found if isinstance(entry := decode(data), Settled))

@@ -68,16 +68,18 @@ def test_a_restart_amid_open_intents_charges_nothing_twice() -> None:
     run(scenario())
 
 
-def test_what_a_store_lost_is_written_again() -> None:
+def test_what_a_store_lost_is_written_again_and_the_batch_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RECORDS", 1)
+
     async def scenario() -> None:
         first = Bench(ScriptedStore(), interval_s=NEVER_S)
         first.record(1, 2, 3)
         await first.writer.close(NEVER_S)
         assert first.journal.acknowledged == 3
         second = Bench(ScriptedStore(), interval_s=NEVER_S, journal=first.journal.reopened())
-        second.writer.replay_after(1)
+        second.writer.replay_after(2)
         await second.writer.flush(NEVER_S)
-        assert seqs(second.store.batches) == [[2, 3]]
+        assert seqs(second.store.batches) == [[2], [3]]
         assert second.writer.queued == 0
 
     run(scenario())
