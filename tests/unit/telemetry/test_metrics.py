@@ -91,7 +91,8 @@ def test_a_client_cannot_create_series() -> None:
     assert len(samples(metrics)) < 100
 
 
-def test_models_are_bounded_and_those_counted_survive_a_reload() -> None:
+def test_models_are_bounded_and_those_counted_survive_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(m, "MAX_MODELS", 20)
     metrics = counting(*(f"model-{i}" for i in range(m.MAX_MODELS + 50)))
     for i in range(m.MAX_MODELS + 50):
         metrics.exchange_done(**done(model=f"model-{i}"))
