@@ -87,7 +87,7 @@ def through_an_outage(mongod: Mongod, gateway: GatewayProcess) -> dict[str, Answ
     answers = by_id([(dialect, post(gateway, dialect)) for dialect in dialects])
     health = ask(gateway.port, "GET", "/health")
     assert (health.status, health.json()["status"], health.json()["store"]) == (503, "degraded", "store_unavailable")
-    assert health.json()["books"]["queued"] == OUTAGE_REQUESTS
+    assert health.json()["charges_queued"] == OUTAGE_REQUESTS
     check_stranger(gateway)
     mongod.restart()
     wait_until(

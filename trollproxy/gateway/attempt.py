@@ -38,6 +38,11 @@ class Attempts:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
 
+    def check(self, exchange: Exchange, snapshot: Snapshot) -> None:
+        """Refuse what could not be sent now; it is not worth an intent."""
+        assert exchange.model is not None
+        _require_key(snapshot.keys[exchange.model.provider], exchange.clock.monotonic())
+
     async def send(self, exchange: Exchange, snapshot: Snapshot, body: bytes) -> UpstreamReply:
         """The provider's answer, its head read and its status good."""
         assert exchange.model is not None
@@ -53,7 +58,7 @@ class Attempts:
                 if error.retry != "other_key" or not tries_left or pool.free_at_s() > now_s:
                     raise
                 log.info("trying another key", extra={"fields": {"request_id": exchange.request_id, "key": key.key_id}})
-        raise UpstreamUnavailable("The provider has no key configured.", code="no_upstream_key", status=503)
+        raise AssertionError("`check` comes before")
 
     async def _send_once(
         self, exchange: Exchange, provider: Provider, key: UpstreamKey, *, body: bytes
@@ -119,13 +124,20 @@ def _forwarded(request: ClientRequest) -> Headers:
 
 
 def _pick(pool: Pool[UpstreamKey], now_s: float) -> UpstreamKey:
+    _require_key(pool, now_s)
     key = pool.pick(now_s)
-    if key is None:
-        wait_s = max(0.0, pool.free_at_s() - now_s)
+    assert key is not None
+    return key
+
+
+def _require_key(pool: Pool[UpstreamKey], now_s: float) -> None:
+    if not len(pool):
+        raise UpstreamUnavailable("The provider has no key configured.", code="no_upstream_key", status=503)
+    wait_s = pool.free_at_s() - now_s
+    if wait_s > 0:
         raise UpstreamUnavailable(
             "Every key of the provider is resting.", code="no_upstream_key", status=503, retry_after_s=wait_s
         )
-    return key
 
 
 def _report(pool: Pool[UpstreamKey], key: UpstreamKey, error: GatewayError, *, now_s: float) -> None:

@@ -81,6 +81,7 @@ class Pipeline:
         self._route(exchange, snapshot, body)
         self._billing.hold(exchange)
         upstream_body = self._translate(exchange, body)
+        self._attempts.check(exchange, snapshot)
         self._billing.intend(exchange)
         with patience(client, self._billing.drain_s):
             reply = await self._attempts.send(exchange, snapshot, upstream_body)

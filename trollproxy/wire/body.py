@@ -35,8 +35,8 @@ def decode_request(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 def check_model(model: str) -> None:
     """A name is stored with every charge, so it has a bound: several times what any vendor's have."""
-    if not 0 < len(model) <= MAX_MODEL_NAME:
-        raise InvalidRequest(f"`model` must have 1 to {MAX_MODEL_NAME} characters.", param="model")
+    if len(model) > MAX_MODEL_NAME:
+        raise InvalidRequest(f"`model` must not have more than {MAX_MODEL_NAME} characters.", param="model")
 
 
 def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:

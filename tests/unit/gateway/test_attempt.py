@@ -80,9 +80,8 @@ def test_when_all_rest_nobody_is_asked_and_the_client_knows_how_long() -> None:
         assert len(house.upstream.calls) == 2
 
     house = play(lambda: House(refusal(429, retry_after="9"), refusal(429, retry_after="7")), scene)
-    first, second = house.sink.charges
-    assert (first.code, second.code) == ("upstream_rate_limited", "no_upstream_key")
-    assert (second.upstream_key_id, second.cost_nusd) == ("", 0)  # what was intended leaves its charge, also of nothing
+    [charge] = house.sink.charges  # what could not be sent leaves none
+    assert charge.code == "upstream_rate_limited"
 
 
 def test_not_more_than_a_few_keys_are_tried() -> None:
@@ -100,8 +99,7 @@ def test_a_provider_without_keys() -> None:
         assert (await house.serve()).status == 503
         assert house.error_code == "no_upstream_key"
 
-    [charge] = play(House, scene).sink.charges
-    assert (charge.upstream_key_id, charge.cost_nusd) == ("", 0)
+    assert play(House, scene).sink.charges == []
 
 
 def test_what_goes_to_the_provider() -> None:

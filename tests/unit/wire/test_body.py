@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trollproxy.errors import InvalidRequest
-from trollproxy.wire.body import decode_reply, decode_request, names_model_twice, replace_members
+from trollproxy.wire.body import (
+    MAX_MODEL_NAME,
+    check_model,
+    decode_reply,
+    decode_request,
+    names_model_twice,
+    replace_members,
+)
 
 
 class _Inner(msgspec.Struct):
@@ -110,3 +117,10 @@ def test_every_spelling_of_model_is_noticed(escaped: list[int], is_upper: bool) 
     body = f'{{"model":"a","{name}":"b"}}'.encode()
     assert json.loads(body) == {"model": "b"}
     assert names_model_twice(body)
+
+
+def test_a_models_name_has_a_bound() -> None:
+    check_model("m" * MAX_MODEL_NAME)
+    with pytest.raises(InvalidRequest) as caught:
+        check_model("m" * (MAX_MODEL_NAME + 1))
+    assert caught.value.param == "model"
