@@ -11,13 +11,24 @@ from typing import TypeVar
 import msgspec
 
 from trollproxy.chat import Usage
-from trollproxy.errors import InvalidRequest, NotFound, UpstreamBroken
+from trollproxy.errors import GatewayError, InvalidRequest, NotFound, UpstreamBroken
 from trollproxy.gateway.exchange import Clock
 from trollproxy.money.accounts import drained
 from trollproxy.policy.limits import utc_day
 from trollproxy.policy.wallets import Balance, give
 from trollproxy.ports import UpstreamCall
-from trollproxy.records import Batch, Charge, ClientKey, ClientKeyMaterial, Credit, FriendKey, Intent, Price, User
+from trollproxy.records import (
+    Batch,
+    Charge,
+    ClientKey,
+    ClientKeyMaterial,
+    Credit,
+    FriendKey,
+    Intent,
+    Price,
+    Statement,
+    User,
+)
 
 K = TypeVar("K", ClientKey, FriendKey)
 NOON_S = 1_760_011_200.0  # 2025-10-09 12:00 UTC
@@ -120,6 +131,7 @@ class FakeStore:
         self.charges: dict[str, Charge] = {}
         self.credits: dict[str, Credit] = {}
         self.batches: list[Batch] = []
+        self.prices: dict[str, Price] = {}
         self.calls: Counter[str] = Counter()
         self.failing: deque[Exception] = deque()
         self.checkpoints = checkpoints or Checkpoints()
@@ -253,8 +265,36 @@ class FakeStore:
 
     async def sum_ledger(self, username: str, wallet: str) -> int:
         await self._call("sum_ledger")
+        return self._sum_ledger(username, wallet)
+
+    def _sum_ledger(self, username: str, wallet: str) -> int:
         given = sum(c.amount_nusd for c in self.credits.values() if (c.username, c.wallet) == (username, wallet))
         return given - sum(c.cost_nusd for c in self.charges.values() if (c.username, c.wallet) == (username, wallet))
+
+    async def write_prices(self, prices: Sequence[Price]) -> None:
+        await self._call("write_prices")
+        for price in prices:
+            if self.prices.setdefault(price.version, price) != price:
+                raise GatewayError("Another.", code="price_conflict")
+
+    async def read_prices(self, versions: Sequence[str]) -> list[Price]:
+        await self._call("read_prices")
+        return [self.prices[version] for version in versions if version in self.prices]
+
+    async def read_statements(self, usernames: Sequence[str]) -> list[Statement]:
+        await self._call("read_statements")
+        return [
+            Statement(
+                user=self.users[name],
+                ledger_nusd={"legacy": self._sum_ledger(name, "legacy"), "new": self._sum_ledger(name, "new")},
+            )
+            for name in usernames
+            if name in self.users
+        ]
+
+    async def page_charges(self, *, after: str = "", limit: int = 1000) -> list[Charge]:
+        await self._call("page_charges")
+        return [self.charges[name] for name in sorted(self.charges) if name > after][:limit]
 
 
 def _set_active(keys: dict[str, K], key_id: str, *, active: bool) -> bool:

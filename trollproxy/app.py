@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 
 from trollproxy.config import Settings, build_catalog
 from trollproxy.control.accounts import AccountOffice
+from trollproxy.control.auditor import Auditor, register_audit_gauges
 from trollproxy.errors import GatewayError
 from trollproxy.gateway.attempt import Attempts
 from trollproxy.gateway.billing import Billing, HoldPolicy
@@ -21,13 +22,18 @@ from trollproxy.gateway.exchange import Clock, new_request_id
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.gauges import register_gauges, register_journal_gauges
 from trollproxy.gateway.observer import Observer
-from trollproxy.gateway.pipeline import Pipeline
+from trollproxy.gateway.passages import Passages
+from trollproxy.gateway.pipeline import Carriers, Pipeline
 from trollproxy.gateway.snapshot import Live, Snapshot
+from trollproxy.gateway.sweeper import Sweeper, longest_life_s
 from trollproxy.money.accounts import Accounts
 from trollproxy.money.boundaries import crash_at, pass_by
+from trollproxy.money.holds import Holds
 from trollproxy.money.journal import Journal
 from trollproxy.money.recorder import Recorder
 from trollproxy.money.writer import Writer, WriterPolicy
+from trollproxy.policy.retrying import RetryPolicy
+from trollproxy.policy.vault import Vault
 from trollproxy.ports import Store
 from trollproxy.records import Wallet
 from trollproxy.store.data_dir import DataDir
@@ -46,6 +52,7 @@ from trollproxy.web.server import Listening, build_table, dispatcher, require_c_
 log = logging.getLogger(__name__)
 
 CLOCK = Clock(wall=time.time, monotonic=time.monotonic)
+SWEEP_S = 10.0  # a look takes microseconds, and what it may release has waited for half an hour
 CUT_S = 1.0  # a cancelled request only settles, which takes no time
 RECEIPT_FLUSH_S = 2.0  # a receipt asked for at once waits this long for its charge to be on the books
 RECOVERY_S = 60.0  # enough for some million charges; what is left is written while serving
@@ -78,6 +85,7 @@ class Gateway:
     writer: Writer
     journal: Journal
     callers: Callers
+    auditor: Auditor
 
     def __init__(self, settings: Settings, *, read_settings: Callable[[], Settings]) -> None:
         """`read_settings` reads the configuration anew for a reload; it raises GatewayError where it is bad."""
@@ -91,6 +99,7 @@ class Gateway:
         self.pepper = build_pepper(settings, self.data_dir)
         self.metrics = Metrics()
         self.accounts = Accounts()
+        self.holds = Holds(longest_life_s((), float(settings.billing.drain_after_disconnect_s)))
         self.gate = Gate(clock=CLOCK, new_request_id=new_request_id, max_in_flight=settings.limits.max_in_flight)
         self.live = Live(Snapshot((), {}))
         self.upstream = Client()
@@ -125,19 +134,42 @@ class Gateway:
 
     async def listen(self) -> None:
         """Begin to serve on every listener."""
-        self._tasks += [asyncio.create_task(self.writer.run()), asyncio.create_task(self._refresh_for_ever())]
+        self._begin_tasks()
         pipeline = Pipeline(
             gate=self.gate,
             callers=self.callers,
             live=self.live,
-            billing=Billing(self.recorder, _hold_policy(self._settings)),
-            attempts=Attempts(self.upstream),
+            billing=Billing(self.recorder, _hold_policy(self._settings), self.holds),
+            carriers=self._build_carriers(),
             observer=Observer(self.metrics),
         )
         for listener in self._settings.listeners:
             listening = self._build_listening(pipeline, listener.wallet)
             self.ports.append(await listening.open(self._settings.host, listener.port))
             self._listening.append(listening)
+
+    def _build_carriers(self) -> Carriers:
+        limits, retry = self._settings.limits, self._settings.retry
+        passages = Passages(Vault(int(limits.thought_memory_bytes)))
+        policy = RetryPolicy(max_tries=retry.tries, deadline_s=float(retry.deadline_s))
+        attempts = Attempts(self.upstream, passages, policy=policy, budget_share=retry.budget_percent / 100)
+        self.metrics.counter(
+            "retries_refused",
+            "Retries that a provider's budget of them did not allow.",
+            attempts.refused_retries,
+            labels=("provider",),
+        )
+        return Carriers(
+            passages=passages,
+            attempts=attempts,
+            ping_s=float(limits.stream_ping_s),
+        )
+
+    def _begin_tasks(self) -> None:
+        work = [self.writer.run(), self._refresh_for_ever(), self._sweep_for_ever()]
+        if interval_s := float(self._settings.billing.audit_interval_s):
+            work.append(self.auditor.run(interval_s))
+        self._tasks += map(asyncio.create_task, work)
 
     async def reload(self) -> None:
         """Take the configuration's models, prices and upstreams as they are now, and read the callers anew."""
@@ -201,6 +233,7 @@ class Gateway:
             interval_s=float(billing.flush_interval_s) if billing.batching else 0.0, jitter=random.random, at=self._at
         )
         self.writer = Writer(self.store, self.accounts, self.recorder, journal=self.journal, policy=policy)
+        self.auditor = Auditor(self.store, self.writer, wall=CLOCK.wall)
         self.callers = Callers(
             self.store, self.writer, self.accounts, policy=_caller_policy(self._settings, self.pepper)
         )
@@ -217,6 +250,10 @@ class Gateway:
         catalog = build_catalog(settings, demo_endpoint=self._demo_endpoint)
         self.live.snapshot = Snapshot(catalog.models, catalog.providers, previous=self.live.snapshot)
         self.metrics.set_models(model.model_id for model in catalog.models)
+        drain_s = float(settings.billing.drain_after_disconnect_s)
+        timeouts = [each.timeouts for each in catalog.providers.values()]
+        self.holds.outlast(longest_life_s(timeouts, drain_s, float(settings.retry.deadline_s)))
+        self.writer.keep_prices(catalog.prices())
 
     async def _refresh_for_ever(self) -> None:
         """Bring the callers in memory up to date every reload interval; a store that is down is tried again then."""
@@ -228,6 +265,13 @@ class Gateway:
                 log.warning("callers were not refreshed", extra={"fields": {"reason": error.code}})
             self.journal.discard_before(now_s=CLOCK.wall())
 
+    async def _sweep_for_ever(self) -> None:
+        violations = self.writer.violations
+        sweeper = Sweeper(self.gate, self.holds, self.accounts, recorder=self.recorder, violations=violations)
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            sweeper.look()
+
     def _register_gauges(self) -> None:
         register_gauges(
             self.metrics,
@@ -238,6 +282,7 @@ class Gateway:
             live=self.live,
         )
         register_journal_gauges(self.metrics, self.journal, self.recorder)
+        register_audit_gauges(self.metrics, self.auditor)
         self.metrics.gauge(
             "upstream_connections",
             "Connections to providers by state.",

@@ -1,15 +1,17 @@
 """Everything that can go wrong, as a closed taxonomy.
 
 Each error says what it is (`code`, which is also the metric label), how it is answered (`status`), whose fault it is
-(`origin`) and what may be tried next (`retry`). Foreign exceptions become one of these in `upstream/` and `store/` and
+(`origin`), what may be tried next (`retry`) and, where an upstream failed, what that says of the key, proxy or provider
+that was used (`failure`; docs/upstreams.md). Foreign exceptions become one of these in `upstream/` and `store/` and
 nowhere else; each wire format renders them in its own dialect. Messages are written for the person at the client and
 never hold secrets, host names or bodies.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 Origin = Literal["client", "gateway", "proxy", "upstream"]
 Retry = Literal["never", "other_key", "other_proxy", "other_provider"]
+Failure = Literal["auth", "budget", "rate", "overload", "network", "content"]
 
 
 class GatewayError(Exception):
@@ -19,6 +21,7 @@ class GatewayError(Exception):
     status = 500
     origin: Origin = "gateway"
     retry: Retry = "never"
+    failure: Failure | None = None  # None: no upstream was at fault, or none was asked
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class GatewayError(Exception):
         status: int | None = None,
         param: str | None = None,
         retry_after_s: float | None = None,
+        failure: Failure | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -37,6 +41,13 @@ class GatewayError(Exception):
             self.code = code
         if status is not None:
             self.status = status
+        if failure is not None:
+            self.failure = failure
+
+    def beyond_proxy(self) -> Self:
+        """The provider's failure as far as can be seen, but seen through a proxy: another one may know better."""
+        self.retry = "other_proxy"
+        return self
 
 
 class InvalidRequest(GatewayError):
@@ -115,33 +126,55 @@ class UpstreamRejected(GatewayError):
     """The provider found fault with the request itself; its words are the client's to read."""
 
     code, status, origin = "upstream_rejected", 400, "upstream"
+    failure = "content"
 
 
 class UpstreamAuthFailed(GatewayError):
     """The provider refused our key; that is the operator's trouble, not the client's."""
 
     code, status, origin, retry = "upstream_auth", 502, "upstream", "other_key"
+    failure = "auth"
+
+
+class UpstreamBudgetSpent(GatewayError):
+    """Our key has nothing left to spend at the provider; the client's own balance has no part in it."""
+
+    code, status, origin, retry = "upstream_budget", 502, "upstream", "other_key"
+    failure = "budget"
 
 
 class UpstreamRateLimited(GatewayError):
     """The provider throttles our key."""
 
     code, status, origin, retry = "upstream_rate_limited", 429, "upstream", "other_key"
+    failure = "rate"
 
 
 class UpstreamUnavailable(GatewayError):
     """The provider could not be reached or says it is overloaded. Codes: upstream_unavailable, upstream_overloaded."""
 
     code, status, origin, retry = "upstream_unavailable", 502, "upstream", "other_provider"
+    failure = "network"
+
+
+class ProxyFailed(GatewayError):
+    """An outbound proxy opened no way to the provider, which has not seen the request. Codes: proxy_unavailable,
+    proxy_auth.
+    """
+
+    code, status, origin, retry = "proxy_unavailable", 502, "proxy", "other_proxy"
+    failure = "network"
 
 
 class UpstreamTimeout(GatewayError):
     """The provider took longer than the configured connect, first-byte or idle deadline."""
 
     code, status, origin, retry = "upstream_timeout", 504, "upstream", "other_provider"
+    failure = "network"
 
 
 class UpstreamBroken(GatewayError):
     """The provider's answer ended early or is not what its format promises."""
 
     code, status, origin, retry = "upstream_broken", 502, "upstream", "other_provider"
+    failure = "network"

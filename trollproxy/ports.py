@@ -14,14 +14,20 @@ from trollproxy.records import (
     Endpoint,
     FriendKey,
     Intent,
+    OutboundProxy,
+    Price,
     Progress,
+    Statement,
     Timeouts,
     User,
 )
 
 
 class Store(Protocol):
-    """Users, keys and the books. Every call ends within 5 s or raises StoreUnavailable; every write is idempotent."""
+    """Users, keys and the books. Every call ends within 5 s or raises StoreUnavailable; every write is idempotent.
+
+    Those of the audit take up to a minute, and never hold up the others.
+    """
 
     async def open(self) -> None:
         """Connect and bring the schema up to date."""
@@ -96,6 +102,19 @@ class Store(Protocol):
     async def sum_ledger(self, username: str, wallet: str) -> int:
         """What the wallet's balance must be, from its entries alone."""
 
+    # Prices
+    async def write_prices(self, prices: Sequence[Price]) -> None:
+        """Keep these for good, by version. One that is there with other content: GatewayError `price_conflict`."""
+
+    async def read_prices(self, versions: Sequence[str]) -> list[Price]: ...
+
+    # The audit
+    async def read_statements(self, usernames: Sequence[str]) -> list[Statement]:
+        """Balances beside ledger, of those users that exist. What is being written meanwhile may be in one alone."""
+
+    async def page_charges(self, *, after: str = "", limit: int = 1000) -> list[Charge]:
+        """Every charge there is, page by page, in order of request ids."""
+
 
 class UsageSink(Protocol):
     """Where the money side of an exchange is put down. Synchronous; after an intent the charge is always taken."""
@@ -120,6 +139,7 @@ class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
     headers: Sequence[tuple[str, str]]
     body: bytes
     timeouts: Timeouts
+    proxy: OutboundProxy | None = None  # the only way that this call may take; None: straight to the endpoint
     when_sent: Callable[[], object] = _nobody  # told once the request is on its way and the provider may act on it
 
 
@@ -140,9 +160,18 @@ class UpstreamReply(Protocol):
 
 
 class Upstream(Protocol):
-    """Sends calls to providers. Failures are UpstreamUnavailable, UpstreamTimeout or UpstreamBroken."""
+    """Sends calls to providers. Failures are UpstreamUnavailable, UpstreamTimeout or UpstreamBroken, and ProxyFailed
+    where the call's own proxy opened no way. What failed behind a proxy has `retry` "other_proxy" as well.
+    """
 
     async def send(self, call: UpstreamCall) -> UpstreamReply: ...
+
+
+class ProxyProbe(Protocol):
+    """Asks whether a proxy is worth a call."""
+
+    async def probe(self, proxy: OutboundProxy, endpoint: Endpoint, timeouts: Timeouts) -> None:
+        """Go through the proxy as far as a request could be sent, and hang up. Raises as `Upstream.send` does."""
 
 
 class ClientStream(Protocol):

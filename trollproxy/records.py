@@ -8,14 +8,13 @@ from typing import Literal
 
 import msgspec
 
-from trollproxy.chat import Usage
+from trollproxy.chat import FormatName, Usage
 
 NUSD_PER_USD = 1_000_000_000
 
 Wallet = Literal["legacy", "new"]  # legacy: credits, then refCredits. new: creditsNew
 Tier = Literal["dev", "pro"]
 Role = Literal["user", "admin"]
-FormatName = Literal["openai_chat", "anthropic"]
 EndedBy = Literal[
     "completed",
     "client_disconnected",
@@ -98,6 +97,20 @@ class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
 
     key_id: str
     secret: str
+    is_backup: bool = False  # spent only where the others are lost or rest
+    max_in_flight: int | None = None  # requests at one time; None: any number
+    proxy_id: str | None = None  # the only one of the provider's proxies it is used through; None: any of them
+
+
+class OutboundProxy(msgspec.Struct, frozen=True, kw_only=True):
+    """A way out of the house for calls to providers. `proxy_id` is what logs and metrics call it."""
+
+    proxy_id: str
+    kind: Literal["http", "socks5"]  # http: CONNECT
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +138,15 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[UpstreamKey, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     timeouts: Timeouts = Timeouts()
+    proxies: tuple[OutboundProxy, ...] = ()  # all calls go through one of them; none: straight
+
+
+class Supplier(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the providers that serve a model: by which name it knows the model, and what it charges us."""
+
+    provider: str
+    upstream_price: Price | None = None  # None: unknown, cost is not recorded
+    upstream_model: str | None = None  # None: the same name
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +160,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     wallet: Wallet | None = None  # None: the listener decides
     max_output_tokens: int | None = None
     size: Literal["SMALL", "BIG"] | None = None
+    fallbacks: tuple[Supplier, ...] = ()  # asked in this order where the provider fails
+
+    @property
+    def suppliers(self) -> tuple[Supplier, ...]:
+        """All who serve it, in the order in which they are asked."""
+        first = Supplier(provider=self.provider, upstream_price=self.upstream_price, upstream_model=self.upstream_model)
+        return (first, *self.fallbacks)
 
 
 class Charge(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +243,13 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
     amount_nusd: int
     note: str = ""
     created_at_s: float
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """A user beside what the ledger's entries say of the wallets."""
+
+    user: User
+    ledger_nusd: dict[Wallet, int]
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):

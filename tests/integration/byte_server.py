@@ -53,11 +53,13 @@ class Server:
         self.script = script
         self.accepted = 0
         self.port = 0
+        self.peers: list[tuple[str, int]] = []  # who connected, in order
         self.failures: list[BaseException] = []
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        self.peers.append(writer.get_extra_info("peername")[:2])
         self.tasks.add(cast("asyncio.Task[None]", asyncio.current_task()))
         try:
             await self.script(Peer(reader, writer, self.accepted))

@@ -2,13 +2,13 @@
 
 import asyncio
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.aio import run
 from tests.integration.byte_server import LONG, OK, SOON, Peer, echo, serving, stats
+from tests.integration.certificates import make_certificate, server_context, trusting
 from trollproxy.errors import Overloaded, UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
 from trollproxy.ports import Upstream, UpstreamCall
 from trollproxy.records import Endpoint
@@ -405,21 +405,7 @@ def test_a_closed_client_refuses_and_ends_what_waits() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for `localhost` that is its own authority."""
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    arguments = [*command.split(), "-addext", "subjectAltName=DNS:localhost", "-keyout", str(path), "-out", str(path)]
-    key_and_certificate = [*arguments[:-1], str(path.with_suffix(".crt"))]
-    subprocess.run(key_and_certificate, check=True, capture_output=True)
-    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
-    return path
-
-
-def server_context(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.mark.parametrize("loop_name", ["uvloop", "asyncio"])
@@ -431,8 +417,8 @@ def test_tls_with_a_trusted_certificate(certificate: Path, loop_name: str) -> No
             chosen.append(peer.writer.get_extra_info("ssl_object").selected_alpn_protocol())
             await echo(peer)
 
-        trusting = ssl.create_default_context(cafile=str(certificate.with_suffix(".crt")))
-        async with serving(script, tls=server_context(certificate), ssl_context=trusting) as (server, client):
+        contexts = {"tls": server_context(certificate), "ssl_context": trusting(certificate)}
+        async with serving(script, **contexts) as (server, client):
             for body in (b"abc", bytes(2_000_000)):
                 reply = await client.send(server.call(body, tls=True, host="localhost"))
                 assert await reply.read_all(len(body)) == body

@@ -12,7 +12,7 @@ import uvloop
 from trollproxy.app import build_office, build_pepper, build_store, open_data_dir
 from trollproxy.config import Settings
 from trollproxy.control.accounts import AccountOffice, Minted
-from trollproxy.control.audit import audit
+from trollproxy.control.audit import ChargeAudit, audit
 from trollproxy.control.passwords import hash_password
 from trollproxy.errors import GatewayError
 from trollproxy.policy.pricing import usd
@@ -57,7 +57,7 @@ def add_commands(commands: object, add: Add, read_settings: ReadSettings) -> Non
     rotate.add_argument("key_id")
     revoke = command("key-revoke", revoke_key, "revoke a client or friend key")
     revoke.add_argument("key_id")
-    command("audit", audit_books, "recompute every balance from the ledger and name any difference")
+    command("audit", audit_books, "recompute every balance and every charge, and name any difference")
 
 
 async def list_users(store: Store, _office: AccountOffice, _options: argparse.Namespace) -> None:
@@ -119,9 +119,28 @@ async def audit_books(store: Store, _office: AccountOffice, _options: argparse.N
             f"{difference.username} {difference.wallet}: balance {usd(difference.balance_nusd)}, "
             f"ledger {usd(difference.ledger_nusd)}, difference {usd(difference.drift_nusd)}"
         )
-    if found.differences:
-        raise GatewayError(f"{len(found.differences)} balances differ from the ledger.", code="billing_drift")
+    charges, mispriced = await _audit_charges(store)
+    if found.restless:
+        print(f"{found.restless} balances moved whenever they were looked at; audit again when it is quieter.")
+    if found.differences or mispriced:
+        told = f"{len(found.differences)} balances differ from the ledger, {mispriced} charges from their prices."
+        raise GatewayError(told, code="billing_drift")
     print(f"{found.users} users, {usd(found.balance_nusd)} in all: every balance is what its ledger entries say.")
+    print(f"{charges} charges: each costs what its tokens come to at its price.")
+
+
+async def _audit_charges(store: Store) -> tuple[int, int]:
+    """How many charges there are, and how many are not what they say; each of these is printed as it is found."""
+    books, mispriced = ChargeAudit(store), 0
+    async for found in books.mispriced():
+        charge, mispriced = found.charge, mispriced + 1
+        what = f"costs {usd(charge.cost_nusd)}"
+        if found.expected_nusd is None:
+            why = f"and its price version {charge.price_version} is unknown"
+        else:
+            why = f"its tokens come to {usd(found.expected_nusd)}"
+        print(f"{charge.request_id} {charge.username}: {what}, {why}")
+    return books.count, mispriced
 
 
 def _run(action: Action, options: argparse.Namespace, read_settings: ReadSettings) -> int:

@@ -7,12 +7,14 @@ Must not know: how a provider is authenticated (wire formats build those headers
 
 import hashlib
 import re
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from trollproxy.chat import BUCKETS
+from trollproxy.chat import BUCKETS, FormatName
 from trollproxy.config.settings import (
     DEMO,
+    FallbackSettings,
     ModelSettings,
     Pricing,
     Settings,
@@ -20,21 +22,34 @@ from trollproxy.config.settings import (
     UpstreamSettings,
     WireType,
 )
-from trollproxy.config.units import BaseUrl, ModelId, Multiplier, Secret, Usd
+from trollproxy.config.units import BaseUrl, ModelId, Multiplier, ProxyUrl, Secret, Usd
 from trollproxy.records import (
     Endpoint,
-    FormatName,
     Model,
+    OutboundProxy,
     Price,
     Provider,
+    Supplier,
     Timeouts,
     UpstreamKey,
 )
 
 _ONE = Multiplier(1_000_000)
-_FORMATS: dict[WireType, FormatName] = {"openai": "openai_chat", "anthropic": "anthropic"}
-_PATHS: dict[WireType, str] = {"openai": "/chat/completions", "anthropic": "/messages"}
+_FORMATS: dict[WireType, FormatName] = {
+    "openai": "openai_chat",
+    "responses": "openai_responses",
+    "anthropic": "anthropic",
+    "gemini": "gemini",
+}
+_PATHS: dict[WireType, str] = {
+    "openai": "/chat/completions",
+    "responses": "/responses",
+    "anthropic": "/messages",
+    "gemini": "/models",  # the model's name and the verb follow
+}
 _VERSION = "/v1"
+_VERSIONS: dict[WireType, str] = {"gemini": "/v1beta"}
+_DEMO_SPEAKS: tuple[WireType, ...] = ("openai", "anthropic")
 _HAS_VERSION = re.compile(r".*/(?:v\d+(?:(?:alpha|beta)\d*)?|openai)")  # such a path is where the API itself begins
 _DEMO_MODEL = ModelSettings(
     id=ModelId(DEMO),
@@ -55,14 +70,25 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[Model, ...]
     providers: dict[str, Provider]
 
+    def prices(self) -> Iterator[Price | None]:
+        """Every price that a charge may be made by; None where the configuration names none."""
+        for model in self.models:
+            yield model.price
+            yield from (supplier.upstream_price for supplier in model.suppliers)
+
 
 def build_catalog(settings: Settings, *, demo_endpoint: tuple[str, int] | None) -> Catalog:
     """`demo_endpoint` is where the demo listens; without it, the models that it would serve are left out."""
-    providers = {name: _build_provider(name, upstream) for name, upstream in settings.upstreams.items()}
+    proxies = {name: build_proxy(name, url) for name, url in settings.proxies.items()}
+    providers = {name: _build_provider(name, upstream, proxies) for name, upstream in settings.upstreams.items()}
     if settings.demo and demo_endpoint is not None:
         providers[DEMO] = _build_demo(*demo_endpoint)
     named = [(settings.upstream_of(model), model) for model in _list_models(settings)]
-    models = tuple(_build_model(model, name) for name, model in named if name != DEMO or DEMO in providers)
+    models = tuple(
+        _build_model(model, name, _list_fallbacks(model, settings, providers))
+        for name, model in named
+        if name != DEMO or DEMO in providers
+    )
     assert all(model.provider in providers for model in models), "rules lets no model name an unknown upstream"
     return Catalog(models=models, providers=providers)
 
@@ -78,9 +104,13 @@ def build_price(pricing: Pricing, multiplier: Multiplier = _ONE) -> Price:
 def build_endpoint(url: BaseUrl, wire: WireType, path: str | None = None) -> Endpoint:
     host, port, tls, prefix = url.parts()
     if path is None:
-        version = "" if _HAS_VERSION.fullmatch(prefix) else _VERSION
+        version = "" if _HAS_VERSION.fullmatch(prefix) else _VERSIONS.get(wire, _VERSION)
         path = prefix + version + _PATHS[wire]
     return Endpoint(host=host, port=port, tls=tls, path=path)
+
+
+def build_proxy(name: str, url: ProxyUrl) -> OutboundProxy:
+    return OutboundProxy(proxy_id=name, **url.parts()._asdict())
 
 
 def _list_models(settings: Settings) -> tuple[ModelSettings, ...]:
@@ -90,18 +120,37 @@ def _list_models(settings: Settings) -> tuple[ModelSettings, ...]:
     return (*settings.models, _DEMO_MODEL)
 
 
-def _build_model(model: ModelSettings, provider: str | None) -> Model:
+def _list_fallbacks(
+    model: ModelSettings, settings: Settings, providers: Mapping[str, Provider]
+) -> tuple[Supplier, ...]:
+    named = [(settings.resolve(fallback.upstream), fallback) for fallback in model.fallbacks]
+    return tuple(_build_supplier(name, fallback) for name, fallback in named if name in providers)
+
+
+def _build_supplier(provider: str, fallback: FallbackSettings) -> Supplier:
+    return Supplier(
+        provider=provider,
+        upstream_price=_build_upstream_price(fallback.upstream_pricing),
+        upstream_model=fallback.upstream_model,
+    )
+
+
+def _build_upstream_price(pricing: Pricing | None) -> Price | None:
+    return None if pricing is None else build_price(pricing)
+
+
+def _build_model(model: ModelSettings, provider: str | None, fallbacks: tuple[Supplier, ...]) -> Model:
     assert provider is not None
-    upstream_price = None if model.upstream_pricing is None else build_price(model.upstream_pricing)
     return Model(
         model_id=str(model.id),
         provider=provider,
         price=build_price(model.pricing, model.billing_multiplier_micro),
-        upstream_price=upstream_price,
+        upstream_price=_build_upstream_price(model.upstream_pricing),
         upstream_model=model.upstream_model,
         wallet=model.wallet,
         max_output_tokens=model.max_output_tokens,
         size=model.size,
+        fallbacks=fallbacks,
     )
 
 
@@ -124,14 +173,24 @@ def _first(price: int | None, otherwise: int) -> int:
     return int(otherwise if price is None else price)
 
 
-def _build_provider(name: str, upstream: UpstreamSettings) -> Provider:
-    paths: dict[WireType, str | None] = {"openai": upstream.paths.openai, "anthropic": upstream.paths.anthropic}
+def _build_provider(name: str, upstream: UpstreamSettings, proxies: dict[str, OutboundProxy]) -> Provider:
+    paths = upstream.paths.by_wire()
     return Provider(
         name=name,
         endpoints={_FORMATS[wire]: build_endpoint(upstream.base_url, wire, paths[wire]) for wire in upstream.spoken},
-        keys=tuple(UpstreamKey(key_id=key_id, secret=secret) for key_id, secret in upstream.named_keys(name)),
+        keys=tuple(
+            UpstreamKey(
+                key_id=key_id,
+                secret=secret,
+                is_backup=entry.backup,
+                max_in_flight=entry.max_in_flight,
+                proxy_id=entry.proxy,
+            )
+            for (key_id, secret), entry in zip(upstream.named_keys(name), upstream.key_entries, strict=True)
+        ),
         headers=tuple(upstream.headers.items()),
         timeouts=_build_timeouts(upstream.timeouts),
+        proxies=tuple(proxies[proxy] for proxy in upstream.proxies),
     )
 
 
@@ -145,6 +204,6 @@ def _build_timeouts(timeouts: TimeoutSettings) -> Timeouts:
 
 def _build_demo(host: str, port: int) -> Provider:
     endpoints = {
-        name: Endpoint(host=host, port=port, tls=False, path=_VERSION + _PATHS[wire]) for wire, name in _FORMATS.items()
+        _FORMATS[wire]: Endpoint(host=host, port=port, tls=False, path=_VERSION + _PATHS[wire]) for wire in _DEMO_SPEAKS
     }
     return Provider(name=DEMO, endpoints=endpoints, keys=(_DEMO_KEY,))

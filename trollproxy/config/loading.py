@@ -66,6 +66,7 @@ def load(path: str | None, env: Mapping[str, str], overrides: Mapping[str, objec
     _apply_environment(tree, env, sources)
     _apply_overrides(tree, overrides, sources)
     _complete_upstreams(tree, sources)
+    _complete_models(tree, sources)
     settings = _with_listeners(decode(tree, Settings, sources=sources), tree, sources)
     check(settings, sources)
     return settings
@@ -122,17 +123,26 @@ def _complete_upstreams(tree: Tree, sources: Sources) -> None:
             upstream.setdefault("baseUrl", OPENHANDS_URL)
         if name in {MAIN, OPENHANDS} and "type" not in upstream:
             upstream.setdefault("formats", _BOTH_FORMATS)
-        _spell_out_keys(upstream, f"upstreams.{name}.keys", sources)
+        _spell_out(upstream, ("keys", "key"), f"upstreams.{name}.keys", sources=sources)
 
 
-def _spell_out_keys(upstream: Tree, at: str, sources: Sources) -> None:
-    keys = upstream.get("keys")
-    if not isinstance(keys, list):
+def _complete_models(tree: Tree, sources: Sources) -> None:
+    models = tree.get("models")
+    for index, model in enumerate(models if isinstance(models, list) else ()):
+        if isinstance(model, dict):
+            _spell_out(model, ("fallbacks", "upstream"), f"models[{index}].fallbacks", sources=sources)
+
+
+def _spell_out(section: Tree, names: tuple[str, str], at: str, *, sources: Sources) -> None:
+    """An entry of the list may be a text alone, which then stands for a mapping with that one member."""
+    listed, member = names
+    entries = section.get(listed)
+    if not isinstance(entries, list):
         return
-    upstream["keys"] = [{"key": entry} if isinstance(entry, str) else entry for entry in keys]
-    for index, entry in enumerate(keys):
+    section[listed] = [{member: entry} if isinstance(entry, str) else entry for entry in entries]
+    for index, entry in enumerate(entries):
         if isinstance(entry, str):
-            sources.note(f"{at}[{index}].key", source=sources.file, name=f"{at}[{index}]")
+            sources.note(f"{at}[{index}].{member}", source=sources.file, name=f"{at}[{index}]")
 
 
 def _with_listeners(settings: Settings, tree: Tree, sources: Sources) -> Settings:

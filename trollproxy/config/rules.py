@@ -11,6 +11,7 @@ from trollproxy.config.decode import Sources
 from trollproxy.config.settings import ALIASES, DEMO, MAIN, OPENHANDS, ModelSettings, Settings, UpstreamSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # names become metric labels and parts of log lines
+_NAME_RULE = "a name must be 1 to 64 letters, digits, dots, dashes or underscores"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN_HEADERS = frozenset(
     {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -24,11 +25,15 @@ _HINTS = {
 
 def check(settings: Settings, sources: Sources) -> None:
     _check_listeners(settings, sources)
+    for name in settings.proxies:
+        if not _NAME.fullmatch(name):
+            sources.refuse(f"proxies.{name}", _NAME_RULE)
     for name, upstream in settings.upstreams.items():
         _check_upstream_name(name, settings, sources)
         _check_formats(upstream, f"upstreams.{name}", sources)
         _check_keys(name, upstream, sources)
         _check_headers(upstream, f"upstreams.{name}.headers", sources)
+        _check_proxies(upstream, f"upstreams.{name}", settings, sources=sources)
     if settings.fallback_upstream is not None:
         _check_known(settings.fallback_upstream, "fallbackUpstream", settings, sources=sources)
     _check_models(settings, sources)
@@ -44,7 +49,7 @@ def _check_listeners(settings: Settings, sources: Sources) -> None:
 
 def _check_upstream_name(name: str, settings: Settings, sources: Sources) -> None:
     if not _NAME.fullmatch(name):
-        sources.refuse(f"upstreams.{name}", "a name must be 1 to 64 letters, digits, dots, dashes or underscores")
+        sources.refuse(f"upstreams.{name}", _NAME_RULE)
     if name == DEMO and settings.demo:
         sources.refuse(f"upstreams.{name}", "is the built-in upstream; set `demo: false` or choose another name")
 
@@ -53,11 +58,12 @@ def _check_formats(upstream: UpstreamSettings, at: str, sources: Sources) -> Non
     if upstream.type is not None and upstream.formats is not None:
         sources.refuse(f"{at}.formats", "stands beside `type`; give one of the two")
     if not upstream.spoken:
-        sources.refuse(f"{at}.formats", "is required: [openai], [anthropic] or both (or give `type`)")
+        sources.refuse(
+            f"{at}.formats", "is required: one or more of openai, responses, anthropic, gemini (or give `type`)"
+        )
     for index in _repeats(upstream.spoken):
         sources.refuse(f"{at}.formats[{index}]", "is given twice")
-    given = {"openai": upstream.paths.openai, "anthropic": upstream.paths.anthropic}
-    for wire, path in given.items():
+    for wire, path in upstream.paths.by_wire().items():
         if path is not None and wire not in upstream.spoken:
             sources.refuse(f"{at}.paths.{wire}", "is for a format that this upstream does not speak")
 
@@ -70,6 +76,8 @@ def _check_keys(name: str, upstream: UpstreamSettings, sources: Sources) -> None
         if entry.id is not None and (entry.id == entry.key or not _NAME.fullmatch(entry.id)):
             reason = "must be 1 to 64 letters, digits, dots, dashes or underscores, and not the key: ids are public"
             sources.refuse(f"{at}.keys[{index}].id", reason)
+    if upstream.keys and all(entry.backup for entry in upstream.keys):
+        sources.refuse(f"{at}.keys[0].backup", "leaves no key to begin with")
     for index in _repeats(key_id for key_id, _ in upstream.named_keys(name)):
         sources.refuse(f"{at}.keys[{index}].id", "is the id of an earlier key")
 
@@ -83,6 +91,21 @@ def _check_headers(upstream: UpstreamSettings, at: str, sources: Sources) -> Non
     names = list(upstream.headers)
     for index in _repeats(name.lower() for name in names):
         sources.refuse(f"{at}.{names[index]}", "is given twice, in different spelling")
+
+
+def _check_proxies(upstream: UpstreamSettings, at: str, settings: Settings, *, sources: Sources) -> None:
+    known = ", ".join(settings.proxies) or "none"
+    for index, name in enumerate(upstream.proxies):
+        if name not in settings.proxies:
+            sources.refuse(f"{at}.proxies[{index}]", f"there is no proxy `{name}`; known: {known}")
+    for index in _repeats(upstream.proxies):
+        sources.refuse(f"{at}.proxies[{index}]", "is given twice")
+    for index, entry in enumerate(upstream.keys):
+        if entry.proxy is not None and entry.proxy not in upstream.proxies:
+            listed = ", ".join(upstream.proxies) or "none"
+            sources.refuse(
+                f"{at}.keys[{index}].proxy", f"`{entry.proxy}` is not one of this upstream's `proxies`: {listed}"
+            )
 
 
 def _check_models(settings: Settings, sources: Sources) -> None:
@@ -100,6 +123,12 @@ def _check_upstream_of(model: ModelSettings, at: str, settings: Settings, *, sou
     upstream = settings.upstreams.get(name)
     if upstream is not None and model.type is not None and model.type not in upstream.spoken:
         sources.refuse(f"{at}.type", f"is not spoken by the upstream `{name}`")
+    served = [name]
+    for index, fallback in enumerate(model.fallbacks):
+        _check_known(fallback.upstream, f"{at}.fallbacks[{index}].upstream", settings, sources=sources)
+        served.append(settings.resolve(fallback.upstream))
+    for index in _repeats(served):
+        sources.refuse(f"{at}.fallbacks[{index - 1}].upstream", "serves this model already")
 
 
 def _check_known(name: str, at: str, settings: Settings, *, sources: Sources) -> None:

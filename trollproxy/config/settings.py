@@ -6,7 +6,7 @@ Must not know: files, the environment, the records that catalog.py makes of this
 """
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -19,14 +19,16 @@ from trollproxy.config.units import (
     ModelId,
     MongoUri,
     Multiplier,
+    ProxyUrl,
     Seconds,
+    SecondsOrOff,
     Secret,
     UrlPath,
     Usd,
 )
 from trollproxy.records import Wallet
 
-WireType = Literal["openai", "anthropic"]
+WireType = Literal["openai", "responses", "anthropic", "gemini"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -78,6 +80,14 @@ class Pricing(Section, frozen=True, kw_only=True):
     tool_request_nusd: Usd = Usd(0)
 
 
+class FallbackSettings(Section, frozen=True, kw_only=True):
+    """Another upstream that serves a model where its own fails: under its own name, and at its own price to us."""
+
+    upstream: Text
+    upstream_model: Text | None = None
+    upstream_pricing: Pricing | None = None
+
+
 class ModelSettings(Section, frozen=True, kw_only=True):
     """A name that clients ask for. `type`, where given, is a claim that its upstream must be able to keep."""
 
@@ -88,6 +98,7 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     upstream_model: Text | None = None
     billing_multiplier_micro: Multiplier = Multiplier(1_000_000)
     upstream_pricing: Pricing | None = None
+    fallbacks: tuple[FallbackSettings, ...] = ()
     wallet: Wallet | None = None
     max_output_tokens: Count | None = None
     size: Literal["SMALL", "BIG"] | None = None
@@ -98,6 +109,9 @@ class KeySettings(Section, frozen=True, kw_only=True):
 
     key: Secret
     id: Text | None = None
+    backup: bool = False
+    max_in_flight: Count | None = None
+    proxy: Text | None = None
 
 
 class TimeoutSettings(Section, frozen=True, kw_only=True):
@@ -112,7 +126,12 @@ class PathSettings(Section, frozen=True, kw_only=True):
     """Complete paths on the host, for an upstream that does not follow the custom."""
 
     openai: UrlPath | None = None
+    responses: UrlPath | None = None
     anthropic: UrlPath | None = None
+    gemini: UrlPath | None = None
+
+    def by_wire(self) -> dict[WireType, UrlPath | None]:
+        return {wire: getattr(self, wire) for wire in get_args(WireType)}
 
 
 class UpstreamSettings(Section, frozen=True, kw_only=True):
@@ -126,6 +145,7 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
     headers: dict[str, HeaderValue] = {}
     paths: PathSettings = PathSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
+    proxies: tuple[Text, ...] = ()
 
     @property
     def spoken(self) -> tuple[WireType, ...]:
@@ -133,10 +153,14 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
             return (self.type,)
         return self.formats or ()
 
+    @property
+    def key_entries(self) -> tuple[KeySettings, ...]:
+        return self.keys or (() if self.api_key is None else (KeySettings(key=self.api_key),))
+
     def named_keys(self, upstream: str) -> tuple[tuple[str, Secret], ...]:
         """The keys with their public ids, which never derive from the secret."""
-        entries = self.keys or (() if self.api_key is None else (KeySettings(key=self.api_key),))
-        return tuple((entry.id or f"{upstream}-{place}", entry.key) for place, entry in enumerate(entries, start=1))
+        named = enumerate(self.key_entries, start=1)
+        return tuple((entry.id or f"{upstream}-{place}", entry.key) for place, entry in named)
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -152,6 +176,8 @@ class Limits(Section, frozen=True, kw_only=True):
     body_timeout_s: Seconds = Seconds(60)
     keep_alive_s: Seconds = Seconds(75)  # nginx's own; aiohttp's hour would let idle clients hold every slot
     failed_auth_per_minute_per_ip: Count = 60
+    stream_ping_s: Seconds = Seconds(15)  # below the shortest idle timeout that is common between here and a client
+    thought_memory_bytes: ByteSize = ByteSize(64 * 2**20)  # some ten thousand turns of thinking models
 
 
 class Billing(Section, frozen=True, kw_only=True):
@@ -163,7 +189,16 @@ class Billing(Section, frozen=True, kw_only=True):
     drain_after_disconnect_s: Seconds = Seconds(
         5
     )  # most answers end within it, and then the bill is the provider's own
+    audit_interval_s: SecondsOrOff = SecondsOrOff(3600)
     bytes_per_token: Annotated[int, msgspec.Meta(ge=1, le=16)] = 3  # below 4, English's average, so holds err high
+
+
+class Retry(Section, frozen=True, kw_only=True):
+    """What is done where an upstream fails, before the client has seen anything."""
+
+    tries: Count = 8  # passes 99.6 % of requests where every second try fails
+    deadline_s: Seconds = Seconds(60)
+    budget_percent: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 120  # where every second try fails it takes 100
 
 
 class Log(Section, frozen=True, kw_only=True):
@@ -185,12 +220,14 @@ class Settings(Section, frozen=True, kw_only=True):
     mongodb_uri: MongoUri | None = None
     models: tuple[ModelSettings, ...] = ()
     upstreams: dict[str, UpstreamSettings] = {}
+    proxies: dict[str, ProxyUrl] = {}
     fallback_upstream: Text | None = None
     limits: Limits = Limits()
     trusted_proxies: tuple[Cidr, ...] = (Cidr("127.0.0.0/8"), Cidr("::1/128"))
     billing: Billing = Billing()
     reload_interval_s: Seconds = Seconds(30)
     drain_timeout_s: Seconds = Seconds(30)
+    retry: Retry = Retry()
     log: Log = Log()
     proxy_api_key: LongSecret | None = None
     pepper: LongSecret | None = None
@@ -207,8 +244,12 @@ class Settings(Section, frozen=True, kw_only=True):
         """The name of the upstream that serves a model, aliases resolved. None: none is named, none to fall back to."""
         named = model.upstream or self.fallback_upstream
         if named is not None:
-            return named if named in self.upstreams else ALIASES.get(named, named)
+            return self.resolve(named)
         return next((name for name in (OPENHANDS, MAIN) if name in self.upstreams), None)
+
+    def resolve(self, named: str) -> str:
+        """The name of an upstream that may have been called by its alias."""
+        return named if named in self.upstreams else ALIASES.get(named, named)
 
     def describe(self) -> dict[str, object]:
         """The settings in the file's words, with every secret masked."""

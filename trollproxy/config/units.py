@@ -10,8 +10,8 @@ import ipaddress
 import re
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import Self
-from urllib.parse import urlsplit
+from typing import Literal, NamedTuple, Self
+from urllib.parse import SplitResult, unquote, urlsplit
 
 MAX_DURATION_S = 86_400.0  # longer than a day is a mistaken unit: nothing here waits that long
 MAX_USD = 1_000_000  # a dollar per token; above it a price is a typing error
@@ -37,6 +37,8 @@ _HEADER_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _MODEL_ID = re.compile(r"[!-)+-~]{1,256}\*?|\*")
 _PATH = re.compile(r"/[!-\"$-~]*")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+_PROXY_SCHEMES: dict[str, Literal["http", "socks5"]] = {"http": "http", "socks5": "socks5", "socks5h": "socks5"}
+_MAX_CREDENTIAL_BYTES = 255  # RFC 1929, 2
 
 
 class Seconds(float):
@@ -56,6 +58,14 @@ class Seconds(float):
 
     def shown(self) -> str:
         return f"{float(self):.15g}s"
+
+
+class SecondsOrOff(Seconds):
+    """A duration, or 0 for never."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        return cls(0) if str(value) in {"0", "0s"} else super().parse(value)
 
 
 class ByteSize(int):
@@ -161,6 +171,54 @@ class HeaderValue(Secret):
         return cls(value)
 
 
+class ProxyParts(NamedTuple):
+    """A proxy's URL in pieces, credentials decoded."""
+
+    kind: Literal["http", "socks5"]
+    host: str
+    port: int
+    username: Secret | None  # vendors of proxies put session and account ids in it
+    password: Secret | None
+
+
+class ProxyUrl(Secret):
+    """An outbound proxy: `http://user:password@host:port` or `socks5://…`. Shown without its credentials."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        if not (isinstance(value, str) and _VISIBLE.fullmatch(value)):
+            raise ValueError("must be a URL such as 'http://user:password@host:port' or 'socks5://host:port'")
+        scheme, mark, rest = value.partition("://")
+        if not mark or scheme.lower() not in _PROXY_SCHEMES:
+            raise ValueError("must begin with http:// or socks5:// (the way to the proxy itself is not encrypted)")
+        if rest.count("@") > 1:
+            raise ValueError("holds '@' more than once; in a user or password it is written %40")
+        if re.search(r"[/?#]", rest.removesuffix("/")):
+            raise ValueError("must end with the port; in a user or password '/', '?' and '#' are %2F, %3F and %23")
+        if not _has_valid_authority(value):
+            raise ValueError("has no valid host and port")
+        parts = urlsplit(value)
+        if parts.port is None:
+            raise ValueError("must name the port, as in 'http://host:3128'")
+        _check_credentials(parts)
+        return cls(value)
+
+    def parts(self) -> ProxyParts:
+        parts = urlsplit(str(self))
+        assert parts.hostname is not None
+        assert parts.port is not None
+        user = None if parts.username is None else Secret(unquote(parts.username))
+        password = None if parts.password is None else Secret(unquote(parts.password))
+        return ProxyParts(_PROXY_SCHEMES[parts.scheme], parts.hostname, parts.port, user, password)
+
+    def shown(self) -> str:
+        scheme, _, rest = self.partition("://")
+        credentials, mark, host = rest.rpartition("@")
+        return f"{scheme}://{'***' if credentials else ''}{mark}{host}"
+
+
 class Cidr(str):
     """A network such as `10.0.0.0/8`, or one address."""
 
@@ -232,6 +290,20 @@ def _has_valid_authority(url: str) -> bool:
     except ValueError:
         return False
     return bool(parts.hostname and _HOST.fullmatch(parts.hostname)) and port != 0
+
+
+def _check_credentials(parts: SplitResult) -> None:
+    if parts.username is None:
+        return
+    user, password = unquote(parts.username), unquote(parts.password or "")
+    if not user:
+        raise ValueError("has a password but no user" if password else "has an empty user before '@'")
+    if max(len(user.encode()), len(password.encode())) > _MAX_CREDENTIAL_BYTES:
+        raise ValueError(f"has a user or password of more than {_MAX_CREDENTIAL_BYTES} bytes")
+    if not (user + password).isprintable():
+        raise ValueError("has a user or password with characters that cannot be sent")
+    if ":" in user and _PROXY_SCHEMES[parts.scheme] == "http":
+        raise ValueError("has a user with ':', which ends it in HTTP")
 
 
 def _read_decimal(value: object, what: str) -> Decimal:

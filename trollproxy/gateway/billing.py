@@ -7,10 +7,9 @@ without an intent leaves no charge, one with an intent leaves exactly one, by th
 import msgspec
 
 from trollproxy.gateway.exchange import Exchange
-from trollproxy.money.holds import FriendSpend, Hold, check_friend, hold
+from trollproxy.money.holds import FriendSpend, Hold, Holds, check_friend, hold
 from trollproxy.money.settle import Ending, Seen, charge_for
 from trollproxy.policy.pricing import estimate_tokens, hold_nusd
-from trollproxy.policy.routing import upstream_name
 from trollproxy.ports import UsageSink
 from trollproxy.records import Charge, FriendKey, Intent, Progress
 
@@ -28,8 +27,10 @@ class HoldPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class Billing:
     """Holds and settles exchanges against the accounts in memory; charges go to the sink."""
 
-    def __init__(self, sink: UsageSink, policy: HoldPolicy) -> None:
+    def __init__(self, sink: UsageSink, policy: HoldPolicy, holds: Holds | None = None) -> None:
+        """`holds` is where the sweeper finds what is open; without one, nobody looks."""
         self._sink = sink
+        self._holds = holds if holds is not None else Holds(0.0)
         self._policy = policy
         self.drain_s = policy.drain_s
 
@@ -37,7 +38,7 @@ class Billing:
         """Hold what the exchange may cost, or refuse it. Friend limits and the wallet are looked at in one go."""
         caller = exchange.caller
         assert caller is not None
-        if exchange.request.operation != "generate":
+        if not exchange.generates:
             return
         amount = self._amount(exchange)
         if caller.account is None:
@@ -46,11 +47,15 @@ class Billing:
         if caller.friend is not None and caller.spend is not None:
             self._check_friend(exchange, caller.friend, caller.spend, amount_nusd=amount)
         exchange.hold = hold(caller.account, exchange.wallet, amount, now_s=exchange.started_at_s)
+        self._holds.watch(exchange.hold, exchange.request_id, now_s=exchange.clock.monotonic())
         if caller.spend is not None:
             exchange.hold.bind(caller.spend, _model_id(exchange))
 
     def intend(self, exchange: Exchange) -> None:
-        """Put down that the request is about to be forwarded; Overloaded if that cannot be put down."""
+        """Put down that the request is about to be forwarded; Overloaded if that cannot be put down.
+
+        Again before it goes to another provider: the last intent is the one that counts, also after a crash.
+        """
         if exchange.hold is not None:
             intent = _intent(exchange, exchange.hold.amount_nusd)
             self._sink.intend(intent)
@@ -118,7 +123,8 @@ def _intent(exchange: Exchange, hold_nusd: int) -> Intent:
     assert exchange.caller is not None
     assert exchange.ask is not None
     assert exchange.model is not None
-    caller, model = exchange.caller, exchange.model
+    assert exchange.supplier is not None
+    caller, model, supplier = exchange.caller, exchange.model, exchange.supplier
     return Intent(
         request_id=exchange.request_id,
         username=caller.account.user.username if caller.account is not None else "",
@@ -127,11 +133,11 @@ def _intent(exchange: Exchange, hold_nusd: int) -> Intent:
         wallet=exchange.wallet,
         format=exchange.request.format.name,
         model=model.model_id,
-        upstream_model=upstream_name(model, exchange.ask.model),
-        provider=model.provider,
+        upstream_model=exchange.upstream_model,
+        provider=supplier.provider,
         stream=exchange.ask.stream,
         price=model.price,
-        upstream_price=model.upstream_price,
+        upstream_price=supplier.upstream_price,
         input_bytes=exchange.input_bytes,
         hold_nusd=hold_nusd,
         day=exchange.day,

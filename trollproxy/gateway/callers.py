@@ -221,8 +221,20 @@ class Callers:
             return None
         account = await self._load_account(key.owner)
         day = utc_day(wall_s)
-        spent = await self._store.read_friend_spend(key.key_id, day)
-        return Caller(key, account, FriendSpend(day, spent)) if account is not None else None
+        if account is None:
+            return None
+        return Caller(key, account, FriendSpend(day, await self._read_spend(key.key_id, day)))
+
+    async def _read_spend(self, key_id: str, day: str) -> dict[str, int]:
+        """What a friend key has spent of a day: what the store has, and what an earlier run left in the journal.
+
+        An earlier run's charges may be in both for the moment until they are written again; then a little less is lent
+        until midnight, and never more.
+        """
+        async with self._books.quiet():
+            spent = await self._store.read_friend_spend(key_id, day)
+            left = self._accounts.lent_nusd(key_id, day)
+        return {model: spent.get(model, 0) + left.get(model, 0) for model in spent.keys() | left.keys()}
 
     async def _load_account(self, username: str) -> Account | None:
         known = self._accounts.get(username)

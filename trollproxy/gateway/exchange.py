@@ -6,16 +6,18 @@ how it ended, which follows from its own facts.
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
 
 import msgspec
 
 from trollproxy.chat import Ask, Usage
-from trollproxy.errors import ClientGone, GatewayError, UpstreamTimeout
+from trollproxy.errors import ClientGone, Failure, GatewayError, UpstreamTimeout
 from trollproxy.gateway.callers import Caller
 from trollproxy.money.holds import Hold
 from trollproxy.policy.limits import Verdict, utc_day
-from trollproxy.records import EndedBy, Intent, Model, UpstreamKey, Wallet
-from trollproxy.wire.format import Format, Operation
+from trollproxy.records import EndedBy, Intent, Model, Supplier, UpstreamKey, Wallet
+from trollproxy.wire.format import Entry, Format, StreamMeter
+from trollproxy.wire.passage import Passage
 
 
 def new_request_id() -> str:
@@ -30,17 +32,30 @@ class Clock(msgspec.Struct, frozen=True):
     monotonic: Callable[[], float]
 
 
+Outcome = Literal["ok", "cancelled", "gateway"] | Failure  # gateway: we had no room, or a bug
+
+
 class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the web edge hands it over. Header names are looked up without regard to case."""
 
     format: Format
-    operation: Operation
+    entry: Entry
     headers: Mapping[str, str]
-    query: str
     credential: str | None
     peer: str
     wallet: Wallet
     read_body: Callable[[], Awaitable[bytes]]
+
+
+class Attempt(msgspec.Struct, kw_only=True):
+    """One try at a provider, from its beginning to the first token or to what kept that from coming."""
+
+    provider: str
+    key_id: str
+    started_s: float
+    duration_ms: float = 0.0
+    code: str = "ok"
+    outcome: Outcome = "ok"
 
 
 class Exchange:
@@ -48,6 +63,7 @@ class Exchange:
 
     __slots__ = (
         "ask",
+        "attempts",
         "caller",
         "charged",
         "clock",
@@ -62,14 +78,18 @@ class Exchange:
         "is_sent",
         "is_settled",
         "is_usage_final",
+        "meter",
         "model",
         "output_bytes",
+        "passage",
         "progress_s",
         "request",
         "request_id",
         "started_at_s",
         "started_s",
+        "supplier",
         "upstream_key",
+        "upstream_model",
         "usage",
         "verdict",
     )
@@ -85,8 +105,13 @@ class Exchange:
         self.verdict: Verdict | None = None
         self.ask: Ask | None = None
         self.model: Model | None = None
+        self.supplier: Supplier | None = None  # whom it goes to; another one where the first fails
+        self.upstream_model = ""  # what that one calls it
+        self.passage: Passage | None = None
+        self.meter: StreamMeter | None = None  # of a streamed answer, from its first byte on
         self.hold: Hold | None = None
         self.upstream_key: UpstreamKey | None = None
+        self.attempts: list[Attempt] = []  # as they ended; the policy bounds their number
         self.intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
         self.progress_s = float("-inf")
         self.is_sent = False  # a provider may have seen it
@@ -110,9 +135,18 @@ class Exchange:
         return self.error.status if self.error is not None else 200
 
     @property
+    def generates(self) -> bool:
+        """Whether it makes a model speak, which is what costs."""
+        return self.request.entry.operation == "generate"
+
+    @property
     def wallet(self) -> Wallet:
         """The model's wallet if it names one, else the listener's."""
         return (self.model.wallet if self.model is not None else None) or self.request.wallet
+
+    @property
+    def provider(self) -> str:
+        return self.supplier.provider if self.supplier is not None else ""
 
     def mark_sent(self) -> None:
         self.is_sent = True

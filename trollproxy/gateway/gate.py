@@ -1,7 +1,7 @@
 """Where requests come in: bounded in number, closed while draining; gives each its id and its clock."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from trollproxy.errors import Overloaded
 from trollproxy.gateway.exchange import ClientRequest, Clock, Exchange
@@ -16,18 +16,22 @@ class Gate:
         self._max_in_flight = max_in_flight
         self._empty = asyncio.Event()
         self._empty.set()
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks: dict[asyncio.Task[object], str] = {}  # and whose request each carries
         self.is_draining = False
 
     @property
     def in_flight(self) -> int:
         return len(self._tasks)
 
+    def request_ids(self) -> Container[str]:
+        """Whose requests are inside."""
+        return set(self._tasks.values())
+
     def enter(self, request: ClientRequest, task: asyncio.Task[object]) -> Exchange:
         """Begin an exchange, which `task` carries to its end."""
-        self._tasks.add(task)
+        request_id = self._tasks[task] = self._new_request_id()
         self._empty.clear()
-        return Exchange(request, self._new_request_id(), self.clock)
+        return Exchange(request, request_id, self.clock)
 
     def check(self) -> None:
         """Refuse while there is no room. The caller has entered already, so that the refusal is seen and answered."""
@@ -37,7 +41,7 @@ class Gate:
             raise Overloaded("The gateway has no room for another request. Try again in a second.", retry_after_s=1)
 
     def leave(self, task: asyncio.Task[object]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not self._tasks:
             self._empty.set()
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from trollproxy.gateway.exchange import Exchange
+from trollproxy.gateway.exchange import Attempt, Exchange
 from trollproxy.policy.pricing import usd
 from trollproxy.telemetry.metrics import Metrics
 
@@ -29,6 +29,8 @@ class Observer:
             duration_s=duration_s,
             first_token_s=first_ms / 1000 if first_ms is not None else None,
         )
+        for attempt in exchange.attempts:
+            self._metrics.attempt_done(attempt.provider, attempt.outcome)
         if log.isEnabledFor(logging.INFO):
             log.info("exchange", extra={"fields": _fields(exchange, duration_s)})
 
@@ -42,7 +44,7 @@ def _fields(exchange: Exchange, duration_s: float) -> dict[str, object]:
         "key": caller.key_id if caller is not None else None,
         "format": exchange.request.format.name,
         "model": model.model_id if model is not None else None,
-        "provider": model.provider if model is not None else None,
+        "provider": exchange.provider or None,
         "upstream_key": exchange.upstream_key.key_id if exchange.upstream_key is not None else None,
         "status": exchange.status,
         "code": exchange.code,
@@ -50,5 +52,10 @@ def _fields(exchange: Exchange, duration_s: float) -> dict[str, object]:
         "output_tokens": usage.output_tokens if usage is not None else None,
         "cost": usd(exchange.cost_nusd),
         "duration_ms": round(duration_s * 1000, 1),
+        "attempts": " ".join(map(_told, exchange.attempts)) if len(exchange.attempts) > 1 else None,
         "retries": exchange.request.headers.get("x-stainless-retry-count"),
     }
+
+
+def _told(attempt: Attempt) -> str:
+    return f"{attempt.provider}/{attempt.key_id}:{attempt.code}:{attempt.duration_ms:.0f}ms"

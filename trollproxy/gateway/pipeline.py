@@ -8,21 +8,32 @@ nothing stays held.
 import asyncio
 import logging
 
+import msgspec
+
 from trollproxy.errors import ClientGone, GatewayError, NotFound, RateLimited
-from trollproxy.gateway.attempt import Attempts, endpoint_of
+from trollproxy.gateway.attempt import Attempts
 from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.callers import Callers
 from trollproxy.gateway.exchange import ClientRequest, Exchange
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.observer import Observer
+from trollproxy.gateway.passages import Passages
 from trollproxy.gateway.refusal import refuse
 from trollproxy.gateway.relay import Relay, patience
 from trollproxy.gateway.snapshot import Live, Snapshot
-from trollproxy.policy.routing import upstream_name
 from trollproxy.ports import ClientStream
 from trollproxy.wire.format import Headers, LimitState
+from trollproxy.wire.translation import Translation
 
 log = logging.getLogger(__name__)
+
+
+class Carriers(msgspec.Struct, frozen=True, kw_only=True):
+    """What takes a request out to its provider and the answer back."""
+
+    passages: Passages
+    attempts: Attempts
+    ping_s: float  # after how long a silence a streaming client is told that it still runs
 
 
 class Pipeline:
@@ -35,14 +46,14 @@ class Pipeline:
         callers: Callers,
         live: Live,
         billing: Billing,
-        attempts: Attempts,
+        carriers: Carriers,
         observer: Observer,
     ) -> None:
         self._gate = gate
         self._callers = callers
         self._live = live
         self._billing = billing
-        self._attempts = attempts
+        self._carriers = carriers
         self._observer = observer
 
     async def serve(self, request: ClientRequest, client: ClientStream) -> None:
@@ -79,14 +90,17 @@ class Pipeline:
         body = await request.read_body()
         snapshot = self._live.snapshot
         self._route(exchange, snapshot, body)
+        if isinstance(exchange.passage, Translation) and not exchange.generates:
+            self._count_here(exchange.passage, exchange, client, body=body)
+            return
         self._billing.hold(exchange)
-        upstream_body = self._translate(exchange, body)
-        self._attempts.check(exchange, snapshot)
+        attempts = self._carriers.attempts
+        journey = attempts.begin(exchange, snapshot, body)
         self._billing.intend(exchange)
         with patience(client, self._billing.drain_s):
-            reply = await self._attempts.send(exchange, snapshot, upstream_body)
+            reply = await attempts.send(journey, self._billing.intend)
             try:
-                await Relay(exchange, client, headers=response_headers(exchange), billing=self._billing).run(reply)
+                await self._relay(exchange, client).run(reply)
             finally:
                 reply.close()
 
@@ -103,26 +117,29 @@ class Pipeline:
     def _route(self, exchange: Exchange, snapshot: Snapshot, body: bytes) -> None:
         """Read what is asked for and who serves it."""
         request = exchange.request
-        ask = exchange.ask = request.format.read_ask(body, request.operation)
+        ask = exchange.ask = request.format.read_ask(body, request.entry)
         exchange.input_bytes = len(body)
         model = snapshot.routes.find(ask.model)
         if model is None:
             text = f"There is no model {ask.model[:100]!r}. GET /v1/models lists the models there are."
             raise NotFound(text, code="model_not_found", param="model")
         exchange.model = model
-        endpoint_of(snapshot.providers[model.provider], exchange)
+        self._carriers.passages.lead(exchange, model.suppliers[0], snapshot.providers[model.provider])
 
-    def _translate(self, exchange: Exchange, body: bytes) -> bytes:
-        assert exchange.ask is not None
-        assert exchange.model is not None
-        return exchange.request.format.prepare(body, exchange.ask, upstream_name(exchange.model, exchange.ask.model))
+    def _count_here(self, passage: Translation, exchange: Exchange, client: ClientStream, *, body: bytes) -> None:
+        """How long is the prompt? A provider of another dialect is not asked; it is estimated, and costs nothing."""
+        headers = [("content-type", "application/json"), *response_headers(exchange)]
+        client.send(200, headers, passage.count_tokens(body))
+
+    def _relay(self, exchange: Exchange, client: ClientStream) -> Relay:
+        headers = response_headers(exchange)
+        return Relay(exchange, client, headers=headers, billing=self._billing, ping_s=self._carriers.ping_s)
 
     def _fail(self, exchange: Exchange, client: ClientStream, error: GatewayError) -> None:
         """Settle, then say so: who has the answer, also a bad one, was charged (or not) before."""
         exchange.error = error
         self._billing.settle(exchange)
-        wire = exchange.request.format
-        refuse(client, error, wire=wire, request_id=exchange.request_id, headers=response_headers(exchange))
+        refuse(client, error, exchange=exchange, headers=response_headers(exchange))
 
 
 def response_headers(exchange: Exchange) -> Headers:

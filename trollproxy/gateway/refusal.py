@@ -1,21 +1,23 @@
 """Telling the client no, in its own dialect, with the headers that its SDK acts on."""
 
 from trollproxy.errors import GatewayError, InsufficientCredits
+from trollproxy.gateway.exchange import Exchange
 from trollproxy.ports import ClientStream
-from trollproxy.wire.format import Format, Headers
+from trollproxy.wire.format import Headers
 
 _UNAUTHORIZED = 401
 
 
-def refuse(client: ClientStream, error: GatewayError, *, wire: Format, request_id: str, headers: Headers) -> None:
-    """Answer with the error; inside a stream that has begun, end it with an error event."""
+def refuse(client: ClientStream, error: GatewayError, *, exchange: Exchange, headers: Headers) -> None:
+    """Answer with the error; inside a stream that has begun, end it with the error as its last words."""
     if client.is_gone:
         return
     if client.is_started:
-        client.write(wire.write_error_event(error, request_id))
+        assert exchange.meter is not None, "a stream has a meter"
+        client.write(exchange.meter.write_error(error, exchange.request_id))
         client.end()
         return
-    status, body = wire.write_error(error, request_id)
+    status, body = exchange.request.format.write_error(error, exchange.request_id)
     client.send(status, [("content-type", "application/json"), *headers, *error_headers(error)], body)
 
 

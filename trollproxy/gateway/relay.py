@@ -13,41 +13,46 @@ from contextlib import contextmanager, suppress
 from trollproxy.errors import ClientGone, GatewayError, UpstreamBroken
 from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.exchange import Exchange
+from trollproxy.gateway.pulse import Pulse
 from trollproxy.ports import ClientStream, UpstreamReply
-from trollproxy.wire.format import Headers, Meter
+from trollproxy.wire.format import Headers, StreamMeter
 
 READ_OUT_S = 1.0  # the end of a body follows its last event at once; who waits longer is not worth a connection
 MAX_REPLY_BODY = 64 * 1024 * 1024  # a whole answer with generated images; more is no answer to a chat
-_EVENT_STREAM = "text/event-stream"
+EVENT_STREAM = "text/event-stream"
 
 
 class Relay:
     """Relays one exchange, and settles it before the client can know that the answer is complete."""
 
-    __slots__ = ("_billing", "_client", "_exchange", "_headers")
+    __slots__ = ("_billing", "_client", "_exchange", "_headers", "_pulse")
 
-    def __init__(self, exchange: Exchange, client: ClientStream, *, headers: Headers, billing: Billing) -> None:
+    def __init__(
+        self, exchange: Exchange, client: ClientStream, *, headers: Headers, billing: Billing, ping_s: float
+    ) -> None:
         self._exchange = exchange
         self._client = client
         self._headers = headers
         self._billing = billing
+        self._pulse = Pulse(ping_s, self._keep_alive)
 
     async def run(self, reply: UpstreamReply) -> None:
         exchange = self._exchange
         assert exchange.ask is not None
-        is_stream = reply.headers.get("content-type", "").lower().startswith(_EVENT_STREAM)
+        is_stream = reply.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
         if is_stream != exchange.ask.stream:
             raise UpstreamBroken("The provider answered with another kind of content than was asked for.")
         if is_stream:
-            await self._stream(reply, exchange.request.format.meter(exchange.ask))
+            await self._stream(reply)
         else:
             await self._whole(reply)
 
     async def _whole(self, reply: UpstreamReply) -> None:
         exchange = self._exchange
         body = await reply.read_all(MAX_REPLY_BODY)
-        if exchange.request.operation == "generate":
-            whole = exchange.request.format.read_whole(body)
+        if exchange.generates:
+            assert exchange.passage is not None
+            whole, body = exchange.passage.read_whole(body)
             exchange.usage, exchange.is_usage_final = whole.usage, True
             exchange.is_empty = not whole.text_bytes
             exchange.output_bytes = 0 if self._client.is_gone else whole.text_bytes
@@ -56,9 +61,12 @@ class Relay:
         self._client.send(reply.status, [("content-type", "application/json"), *self._headers], body)
         await self._client.drain()
 
-    async def _stream(self, reply: UpstreamReply, meter: Meter) -> None:
-        while not meter.is_complete and (piece := await reply.read()):
-            await self._pass_on(meter.feed(piece), meter)
+    async def _stream(self, reply: UpstreamReply) -> None:
+        assert self._exchange.passage is not None
+        meter = self._exchange.meter = self._exchange.passage.meter()
+        with self._pulse:
+            while not meter.is_complete and (piece := await reply.read()):
+                await self._pass_on(meter.feed(piece), meter)
         await self._pass_on(meter.finish(), meter)
         if not (meter.is_complete or meter.may_end):
             raise UpstreamBroken("The provider's stream ended before it was complete.")
@@ -73,7 +81,7 @@ class Relay:
             exchange.error = ClientGone("The client hung up.")
         self._billing.settle(exchange)
 
-    async def _pass_on(self, events: bytes, meter: Meter) -> None:
+    async def _pass_on(self, events: bytes, meter: StreamMeter) -> None:
         self._take(meter)
         if meter.is_complete:
             self._settle()
@@ -83,7 +91,7 @@ class Relay:
         if meter.error is not None:
             raise meter.error
 
-    def _take(self, meter: Meter) -> None:
+    def _take(self, meter: StreamMeter) -> None:
         exchange = self._exchange
         exchange.usage, exchange.is_usage_final = meter.usage, meter.is_usage_final
         if not self._client.is_gone:  # what comes after a hang-up is not relayed
@@ -97,10 +105,17 @@ class Relay:
 
     def _write(self, events: bytes) -> None:
         if not self._client.is_started:
-            headers = [("content-type", f"{_EVENT_STREAM}; charset=utf-8"), ("cache-control", "no-cache")]
+            request = self._exchange.request
+            headers = [("content-type", request.format.stream_type(request.entry)), ("cache-control", "no-cache")]
             # nginx would otherwise gather the stream into its buffers.
             self._client.start(200, [*headers, ("x-accel-buffering", "no"), *self._headers])
         self._client.write(events)
+        self._pulse.note()
+
+    def _keep_alive(self) -> None:
+        """Say that it still runs. It begins the answer if need be: an error can then only be told inside the stream."""
+        if not self._client.is_gone:
+            self._write(self._exchange.request.format.keep_alive)
 
 
 async def _read_out(reply: UpstreamReply) -> None:

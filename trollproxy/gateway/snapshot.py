@@ -1,27 +1,50 @@
 """The records that every request reads, as one immutable view that is swapped whole.
 
-A request takes the view once and keeps it, so a reload in its midst changes nothing for it. Key pools carry the health
-of their keys and live on across a reload as long as the provider's keys stay the same.
+A request takes the view once and keeps it, so a reload in its midst changes nothing for it. What is known of keys and
+providers by experience (the health of keys, breakers) lives on across a reload, for those that stay the same.
 """
 
 from collections.abc import Iterable, Mapping
 
-from trollproxy.policy.pool import Pool
+from trollproxy.errors import Failure
+from trollproxy.policy.breaker import Breaker, BreakerPolicy
+from trollproxy.policy.pool import Member, Pool, Rest
 from trollproxy.policy.routing import Routes
-from trollproxy.records import Model, Provider, UpstreamKey
+from trollproxy.records import Model, OutboundProxy, Provider, UpstreamKey
+
+# What rests a key, and for how long. That a provider is overloaded or out of reach says nothing of the key: the breaker
+# looks after providers. docs/upstreams.md publishes this table.
+KEY_RESTS: dict[Failure, Rest] = {
+    "auth": Rest(10.0, 3600.0, is_lasting=True),
+    "budget": Rest(60.0, 3600.0, is_lasting=True),
+    "rate": Rest(1.0, 60.0),
+}
+# What rests an outbound proxy. It is judged by its own failures alone, not by those of the provider behind it.
+PROXY_RESTS: dict[Failure, Rest] = {
+    "auth": Rest(60.0, 3600.0, is_lasting=True),
+    "network": Rest(5.0, 300.0),
+}
+BREAKER = BreakerPolicy()
 
 
 class Snapshot:
     """What can be asked for and who serves it."""
 
-    __slots__ = ("keys", "providers", "routes")
+    __slots__ = ("breakers", "keys", "providers", "proxies", "routes")
+
+    breakers: dict[tuple[str, str], Breaker]
 
     def __init__(
         self, models: Iterable[Model], providers: Mapping[str, Provider], previous: "Snapshot | None" = None
     ) -> None:
+        models = tuple(models)
         self.routes = Routes(models)
         self.providers = dict(providers)
         self.keys = {name: _pool(provider, previous) for name, provider in providers.items()}
+        self.proxies = {name: _proxies(provider, previous) for name, provider in providers.items() if provider.proxies}
+        before = previous.breakers if previous is not None else {}
+        names = [(supplier.provider, model.model_id) for model in models for supplier in model.suppliers]
+        self.breakers = {name: before.get(name) or Breaker(BREAKER) for name in names}
 
 
 class Live:
@@ -35,6 +58,21 @@ class Live:
 
 def _pool(provider: Provider, previous: Snapshot | None) -> Pool[UpstreamKey]:
     before = previous.providers.get(provider.name) if previous is not None else None
-    if previous is not None and before is not None and before.keys == provider.keys:
-        return previous.keys[provider.name]
-    return Pool(provider.keys)
+    pool = previous.keys[provider.name] if previous is not None and before is not None else None
+    if pool is not None and before is not None and before.keys == provider.keys:
+        return pool
+    return Pool(map(_member, provider.keys), KEY_RESTS, previous=pool)
+
+
+def _member(key: UpstreamKey) -> Member[UpstreamKey]:
+    return Member(id=key.key_id, value=key, identity=key.secret, is_backup=key.is_backup, max_leases=key.max_in_flight)
+
+
+def _proxies(provider: Provider, previous: Snapshot | None) -> Pool[OutboundProxy]:
+    """Each provider has its own view of a proxy's health: one may be let through to some and not to others."""
+    before = previous.providers.get(provider.name) if previous is not None else None
+    pool = previous.proxies.get(provider.name) if previous is not None else None
+    if pool is not None and before is not None and before.proxies == provider.proxies:
+        return pool
+    members = [Member(id=proxy.proxy_id, value=proxy, identity=proxy) for proxy in provider.proxies]
+    return Pool(members, PROXY_RESTS, previous=pool)

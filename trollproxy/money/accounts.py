@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from trollproxy.policy.wallets import Balance, Draw, take
-from trollproxy.records import User, Wallet
+from trollproxy.records import Charge, User, Wallet
 
 
 class Account:
@@ -62,6 +62,8 @@ class Accounts:
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
         self._owing: set[Account] = set()
         self._inherited: dict[str, dict[Wallet, int]] = {}
+        self._lent: dict[tuple[str, str], dict[str, int]] = {}  # inherited of friends: key id and day -> by model
+        self._inherited_to = 0
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -79,21 +81,36 @@ class Accounts:
         account.user = user
         return account
 
-    def inherit(self, username: str, wallet: Wallet, cost_nusd: int) -> None:
+    def inherit(self, charge: Charge) -> None:
         """A charge of an earlier run that the store does not have yet: owed before anybody asks for the account."""
-        account = self._accounts.get(username)
+        self._inherited_to = max(self._inherited_to, charge.seq)
+        account = self._accounts.get(charge.username)
         if account is not None:
-            account.owe(wallet, cost_nusd)
+            account.owe(charge.wallet, charge.cost_nusd)
         else:
-            owed = self._inherited.setdefault(username, {})
-            owed[wallet] = owed.get(wallet, 0) + cost_nusd
+            owed = self._inherited.setdefault(charge.username, {})
+            owed[charge.wallet] = owed.get(charge.wallet, 0) + charge.cost_nusd
+        if charge.friend_key_id is not None:
+            lent = self._lent.setdefault((charge.friend_key_id, charge.day), {})
+            lent[charge.model] = lent.get(charge.model, 0) + charge.cost_nusd
 
-    def charge_flushed(self, username: str, wallet: Wallet, cost_nusd: int) -> None:
-        account = self._accounts.get(username)
+    def charge_flushed(self, charge: Charge) -> None:
+        account = self._accounts.get(charge.username)
         if account is not None:
-            account.flushed(wallet, cost_nusd)
-        elif wallet in self._inherited.get(username, {}):
-            self._inherited[username][wallet] -= cost_nusd
+            account.flushed(charge.wallet, charge.cost_nusd)
+        elif charge.wallet in self._inherited.get(charge.username, {}):
+            self._inherited[charge.username][charge.wallet] -= charge.cost_nusd
+        lent = self._lent.get((charge.friend_key_id or "", charge.day), {})
+        if charge.model in lent and charge.seq <= self._inherited_to:
+            lent[charge.model] -= charge.cost_nusd
+
+    def lent_nusd(self, key_id: str, day: str) -> dict[str, int]:
+        """By model, what a friend key spent on a day in an earlier run and the store does not have yet."""
+        return dict(self._lent.get((key_id, day), {}))
+
+    def overdrawn_holds(self) -> int:
+        """Wallets of which less than nothing is held; none, unless a hold was released twice."""
+        return sum(held < 0 for account in self._accounts.values() for held in account.held.values())
 
     def held_nusd(self) -> int:
         """All that is held at the moment; 0 whenever no request runs."""

@@ -44,6 +44,7 @@ class Unsettled:
     def take(self, number: int, entry: Entry) -> None:
         """Read an entry of the journal; they come in order of their numbers."""
         if isinstance(entry, Intent):
+            self._intents.pop(entry.request_id, None)  # one for another provider before: the newer counts
             self._intents[entry.request_id] = (number, entry)
         elif isinstance(entry, Progress):
             if entry.request_id in self._intents:

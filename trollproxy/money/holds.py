@@ -2,8 +2,10 @@
 
 Everything here is synchronous: between looking at a balance and holding a part of it nothing else can run, so many
 requests of one user cannot spend the same money. A hold ends exactly once, settled or released; ending it again does
-nothing.
+nothing. Every exit of a request ends its hold; `Holds` is the net below, for one that a bug forgot.
 """
+
+from collections.abc import Container
 
 from trollproxy.errors import Forbidden, InsufficientCredits
 from trollproxy.money.accounts import Account
@@ -38,12 +40,28 @@ class FriendSpend:
 class Hold:
     """A promise on an account, and on a friend key's day where one is spending. Ends once."""
 
-    __slots__ = ("_account", "_friend", "_is_open", "amount_nusd", "day", "model", "wallet")
+    __slots__ = (
+        "_account",
+        "_among",
+        "_friend",
+        "_is_open",
+        "_is_swept",
+        "amount_nusd",
+        "day",
+        "deadline_s",
+        "model",
+        "request_id",
+        "wallet",
+    )
 
     def __init__(self, account: Account | None, wallet: Wallet, amount_nusd: int) -> None:
         self._account = account
         self._friend: FriendSpend | None = None
         self._is_open = True
+        self._is_swept = False
+        self._among: dict[str, Hold] | None = None
+        self.request_id = ""
+        self.deadline_s = float("inf")  # monotonic: until when its exchange may be alive
         self.amount_nusd = amount_nusd
         self.wallet: Wallet = wallet
         self.model = ""
@@ -61,9 +79,13 @@ class Hold:
         friend.held[model] = friend.held.get(model, 0) + self.amount_nusd
 
     def settle(self, cost_nusd: int) -> None:
-        """End the hold with a charge, which counts as unflushed until the writer has stored it."""
-        if not self.release():
+        """End the hold with a charge, which counts as unflushed until the writer has stored it.
+
+        One that was swept meanwhile holds nothing any more; its charge is owed all the same.
+        """
+        if not self.release() and not self._is_swept:
             return
+        self._is_swept = False
         if self._account is not None:
             self._account.owe(self.wallet, cost_nusd)
         friend = self._friend
@@ -75,12 +97,57 @@ class Hold:
         if not self._is_open:
             return False
         self._is_open = False
+        if self._among is not None:
+            self._among.pop(self.request_id, None)
         if self._account is not None:
             self._account.held[self.wallet] -= self.amount_nusd
         friend = self._friend
         if friend is not None and friend.day == self.day:
             friend.held[self.model] -= self.amount_nusd
         return True
+
+    def watch(self, request_id: str, *, among: "dict[str, Hold]", deadline_s: float) -> None:
+        """Stand among the open holds until it ends."""
+        self.request_id, self.deadline_s, self._among = request_id, deadline_s, among
+        among[request_id] = self
+
+    def sweep(self) -> bool:
+        """Release what nobody else will; return whether it was still open."""
+        self._is_swept = self.release()
+        return self._is_swept
+
+
+class Holds:
+    """The open holds of a process, by request. As many as there are requests in flight, if all goes well."""
+
+    def __init__(self, life_s: float) -> None:
+        """`life_s`: how long after a sign of life an exchange may still be alive."""
+        self._open: dict[str, Hold] = {}
+        self._life_s = life_s
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def outlast(self, life_s: float) -> None:
+        """Take a longer life into account. Never a shorter one: exchanges of the former configuration still run."""
+        self._life_s = max(self._life_s, life_s)
+
+    def watch(self, hold: Hold, request_id: str, *, now_s: float) -> None:
+        """Remember an open hold until it ends."""
+        hold.watch(request_id, among=self._open, deadline_s=now_s + self._life_s)
+
+    def sweep(self, now_s: float, *, alive: Container[str]) -> list[str]:
+        """Release the holds that are past their deadline; return whose they were.
+
+        An exchange that is seen alive is given its time anew: a stream may last for as long as it keeps sending.
+        """
+        swept = []
+        for request_id, hold in list(self._open.items()):
+            if request_id in alive:
+                hold.deadline_s = now_s + self._life_s
+            elif hold.deadline_s <= now_s and hold.sweep():
+                swept.append(request_id)
+        return swept
 
 
 def hold(account: Account, wallet: Wallet, amount_nusd: int, *, now_s: float) -> Hold:

@@ -40,10 +40,17 @@ class Recorder:
         """Charges that wait for the disk."""
         return len(self._refused)
 
+    @property
+    def unsettled(self) -> int:
+        """Intents whose charge is not in the journal."""
+        return len(self._open)
+
     def intend(self, intent: Intent) -> None:
         self._put_down_refused()
         self._at("before_intent")
-        self._open[intent.request_id] = self._journal.append(encode(intent))
+        number = self._journal.append(encode(intent))
+        self._open.pop(intent.request_id, None)  # one for another provider before: the newer counts, at its place
+        self._open[intent.request_id] = number
         self._at("after_intent")
 
     def progress(self, progress: Progress) -> None:

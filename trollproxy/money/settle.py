@@ -9,7 +9,7 @@ import msgspec
 
 from trollproxy.chat import Usage
 from trollproxy.policy.pricing import cost_nusd, estimate_tokens
-from trollproxy.records import Charge, EndedBy, Intent
+from trollproxy.records import Charge, EndedBy, Intent, Price
 
 Rule = Literal["usage", "nothing"]
 
@@ -101,3 +101,15 @@ def charge_for(intent: Intent, seen: Seen, ending: Ending) -> Charge:
         first_token_ms=ending.first_token_ms,
         duration_ms=ending.duration_ms,
     )
+
+
+def needs_price(charge: Charge) -> bool:
+    """Whether the charge may cost anything: one by a free row, or of nothing used, is free at any price."""
+    return POLICY[charge.ended_by] == "usage" and charge.usage != Usage()
+
+
+def cost_by(charge: Charge, price: Price) -> int:
+    """What the charge must cost by its own words: its row of the policy, its tokens, this price and its multiplier."""
+    if not needs_price(charge):
+        return 0
+    return cost_nusd(charge.usage, msgspec.structs.replace(price, multiplier_micro=charge.multiplier_micro))

@@ -2,12 +2,12 @@
 
 The journal is the queue, so an outage costs disk and no memory. It is acknowledged only after the store has a batch; a
 store that fails is tried again until it answers. Repeating is safe, since the store ignores what it has. Balances may
-be re-read only inside `quiet()`, when no flush can move them.
+be re-read only inside `quiet()`, when no flush can move them. An intent's price is in the store before its charge.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -15,11 +15,13 @@ import msgspec
 
 from trollproxy.errors import GatewayError, StoreUnavailable
 from trollproxy.money.boundaries import Boundary, pass_by
-from trollproxy.money.entries import Settled, decode
+from trollproxy.money.entries import Entry, Settled, decode
+from trollproxy.money.invariants import Violations
 from trollproxy.money.journal import Journal
+from trollproxy.money.prices import PriceShelf
 from trollproxy.money.recorder import Recorder
 from trollproxy.ports import Store
-from trollproxy.records import Batch, Charge, Wallet
+from trollproxy.records import Batch, Charge, Intent, Price
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +35,9 @@ _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
 class Books(Protocol):
     """Who must know which charges have reached the store."""
 
-    def inherit(self, username: str, wallet: Wallet, cost_nusd: int) -> None: ...
+    def inherit(self, charge: Charge) -> None: ...
 
-    def charge_flushed(self, username: str, wallet: Wallet, cost_nusd: int) -> None: ...
+    def charge_flushed(self, charge: Charge) -> None: ...
 
 
 class WriterPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +55,8 @@ class Writer:
         self, store: Store, books: Books, recorder: Recorder, *, journal: Journal, policy: WriterPolicy
     ) -> None:
         self._store = store
+        self.violations = Violations()
+        self._prices = PriceShelf(store, self.violations)
         self._books = books
         self._recorder = recorder
         self._journal = journal
@@ -65,8 +69,14 @@ class Writer:
         self._is_closing = False
         self.queued = 0  # charges of this run that wait for the store
         self.failures = 0
+        self.last_on_ledger = 0  # the highest number that the store has confirmed to this process
         self._set_aside: set[str] = set()  # a few in the life of a process: each is a bug or damage
         recorder.when_recorded = self._count
+
+    @property
+    def journal_id(self) -> str:
+        """Under which name this writer's numbers are in the store."""
+        return self._journal.id
 
     @property
     def set_aside(self) -> int:
@@ -87,8 +97,14 @@ class Writer:
         position = self._read_to
         while found := self._journal.read(position, max_records=MAX_RECORDS, max_bytes=MAX_BYTES):
             position = found[-1][0]
-            for charge in _charges(found):
-                self._books.inherit(charge.username, charge.wallet, charge.cost_nusd)
+            for charge in _charges(_entries(found)):
+                self._books.inherit(charge)
+
+    def keep_prices(self, prices: Iterable[Price | None]) -> None:
+        """See to it that these can be looked up in the store; at once, and with the next flush where that fails."""
+        self._prices.take(prices)
+        if self._prices.is_waiting:
+            self._wake.set()
 
     def used(self, key_id: str, now_s: float) -> None:
         if len(self._last_used) < MAX_LAST_USED:
@@ -136,7 +152,7 @@ class Writer:
     async def _flush_all(self) -> None:
         self._recorder.retry()
         pause_s = _RETRY_MIN_S
-        while self._read_to < self._journal.last or self._last_used:
+        while self._read_to < self._journal.last or self._last_used or self._prices.is_waiting:
             try:
                 await self._flush_once()
                 pause_s = _RETRY_MIN_S
@@ -153,13 +169,16 @@ class Writer:
             found = self._journal.read(self._read_to, max_records=MAX_RECORDS, max_bytes=MAX_BYTES)
             if not found and self._read_to < last:
                 log.critical("records cannot be read", extra={"fields": {"after": self._read_to, "last": last}})
-            charges = _charges(found)
+            entries = _entries(found)
+            charges = _charges(entries)
             self._policy.at("before_flush")
+            self._prices.take(_prices(entries))
+            await self._prices.write()
             await self._write_with_dates(charges)
             self._policy.at("after_flush")
             for charge in charges:
                 self.queued -= charge.seq > self._began_at
-                self._books.charge_flushed(charge.username, charge.wallet, charge.cost_nusd)
+                self._books.charge_flushed(charge)
             self._advance(found[-1][0] if found else last)
 
     async def _wait_for_disk(self) -> None:
@@ -181,7 +200,7 @@ class Writer:
         try:
             if charges or last_used:
                 await self._write(charges, last_used)
-        except StoreUnavailable:
+        except (StoreUnavailable, asyncio.CancelledError):  # cancelled: it may have arrived, and repeating is harmless
             self._last_used = last_used | self._last_used
             raise
 
@@ -205,12 +224,24 @@ class Writer:
             if charge.request_id in self._set_aside:
                 return
             self._set_aside.add(charge.request_id)
+            if error.code == "ledger_conflict":
+                self.violations.add("ledger_conflict", request_id=charge.request_id)
             fields = {"reason": error.code, **msgspec.to_builtins(charge)}
             log.critical("a charge was refused by the store", extra={"fields": fields})
 
     async def _write_batch(self, charges: tuple[Charge, ...], last_used: dict[str, float]) -> None:
         await self._store.write_batch(Batch(writer=self._journal.id, charges=charges, last_used=last_used))
+        posted = (charge.seq for charge in charges if charge.username)  # nobody is billed for the environment's key
+        self.last_on_ledger = max(self.last_on_ledger, max(posted, default=0))
 
 
-def _charges(found: list[tuple[int, bytes]]) -> tuple[Charge, ...]:
-    return tuple(entry.charge for _, data in found if isinstance(entry := decode(data), Settled))
+def _entries(found: list[tuple[int, bytes]]) -> list[Entry]:
+    return [decode(data) for _, data in found]
+
+
+def _charges(entries: list[Entry]) -> tuple[Charge, ...]:
+    return tuple(entry.charge for entry in entries if isinstance(entry, Settled))
+
+
+def _prices(entries: list[Entry]) -> Iterable[Price | None]:
+    return (price for e in entries if isinstance(e, Intent) for price in (e.price, e.upstream_price))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from trollproxy.records import Model
+from trollproxy.records import Model, Supplier
 
 
 class Routes:
@@ -36,8 +36,12 @@ class Routes:
         return list(self._exact.values())
 
 
-def upstream_name(model: Model, asked: str) -> str:
-    """What the provider calls the model: its configured name there, or for a prefix the very name that was asked."""
-    if model.upstream_model is not None:
-        return model.upstream_model
+def upstream_name(model: Model, asked: str, supplier: Supplier | None = None) -> str:
+    """What the provider calls the model: its configured name there, or for a prefix the very name that was asked.
+
+    `supplier` None: the model's first.
+    """
+    named = model.upstream_model if supplier is None else supplier.upstream_model
+    if named is not None:
+        return named
     return asked if model.model_id.endswith("*") else model.model_id

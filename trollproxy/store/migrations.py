@@ -66,7 +66,11 @@ BOOKS = (
     "CREATE INDEX friend_spend_day ON friend_spend (keyId, day)",
     "CREATE TABLE dead_letters (_id TEXT PRIMARY KEY, reason TEXT NOT NULL, charge TEXT NOT NULL) STRICT",
 )
-SQLITE_STEPS = (ACCOUNTS, BOOKS)
+PRICE_TABLES = (
+    """CREATE TABLE prices (
+        _id TEXT PRIMARY KEY, perMtokNusd TEXT NOT NULL, multiplierMicro INTEGER NOT NULL) STRICT""",
+)
+SQLITE_STEPS = (ACCOUNTS, BOOKS, PRICE_TABLES)
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -95,6 +99,8 @@ MONGO_STEPS = (
         Index(LEDGER, (("writer", 1), ("seq", 1)), is_sparse=True),
         Index(FRIEND_SPEND, (("keyId", 1), ("day", 1))),
     ),
+    # Prices are found by their id. Whose key is being adopted is asked at every start and for every unknown key.
+    (Index(USERS, (("adopting.keyId", 1),), is_sparse=True),),
 )
 
 

@@ -3,7 +3,7 @@
 motor's life ends; its successor is `pymongo.AsyncMongoClient`. Only what both offer is used: methods that are awaited,
 cursors read by `to_list`, and `close`, which only the successor awaits. Writes are acknowledged by the journals of a
 majority and reads see only what a majority has, so nothing we were told can be taken back by a failover. How money
-moves is in mongo_books.
+moves is in mongo_books, what an audit reads in mongo_audit.
 """
 
 import asyncio
@@ -21,7 +21,18 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from trollproxy.errors import NotFound
-from trollproxy.records import Batch, Charge, ClientKey, ClientKeyMaterial, Credit, FriendKey, User
+from trollproxy.records import (
+    Batch,
+    Charge,
+    ClientKey,
+    ClientKeyMaterial,
+    Credit,
+    FriendKey,
+    Price,
+    Statement,
+    User,
+)
+from trollproxy.store import mongo_audit
 from trollproxy.store.migrations import migrate_mongo
 from trollproxy.store.mongo_books import MongoBooks, read_by
 from trollproxy.store.mongo_docs import (
@@ -32,7 +43,9 @@ from trollproxy.store.mongo_docs import (
     friend_key_to_doc,
     user_from_doc,
 )
+from trollproxy.store.mongo_quiet import quieten_driver
 from trollproxy.store.names import (
+    AUDIT_DEADLINE_S,
     CLIENT_KEYS,
     DEADLINE_S,
     FRIEND_KEYS,
@@ -54,6 +67,9 @@ T = TypeVar("T")
 DEFAULT_DATABASE = "trollproxy"
 DRIVER_DEADLINE_MS = 4500  # the driver gives up, and tells the server to, a little before we do
 SELECTION_DEADLINE_MS = 4000
+# A server that says it is shutting down (error 91) is asked again at the next heartbeat. The driver's own 10 s are two
+# of our deadlines; one small command a second is nothing to a server.
+HEARTBEAT_MS = 1000
 MIGRATION_DEADLINE_S = 300.0  # an index over years of imported logs takes its time, once
 OURS: Doc = {"keyId": {"$exists": True}}  # keys in the seeds' plain form have no id to be listed by
 
@@ -79,6 +95,16 @@ def bounded_in_time(operation: Callable[P, Coroutine[Any, Any, T]]) -> Callable[
     return run
 
 
+def bounded_for_audit(operation: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    @functools.wraps(operation)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        async with deadline(AUDIT_DEADLINE_S):
+            with pymongo.timeout(AUDIT_DEADLINE_S):
+                return await operation(*args, **kwargs)
+
+    return run
+
+
 class MongoStore:
     """The Store port on a MongoDB server or replica set."""
 
@@ -97,18 +123,21 @@ class MongoStore:
             async with deadline(MIGRATION_DEADLINE_S):
                 with pymongo.timeout(MIGRATION_DEADLINE_S):
                     await migrate_mongo(self._open_database)
+                    await self._finish_adoptions()
         except BaseException:
             await self.close()
             raise
 
     def _connect(self) -> None:
         # Made when opened and not earlier: motor belongs to the loop that first uses it.
+        quieten_driver()
         client: Any = AsyncIOMotorClient(
             self._uri,
             tz_aware=True,
             timeoutMS=DRIVER_DEADLINE_MS,
             serverSelectionTimeoutMS=SELECTION_DEADLINE_MS,
             connectTimeoutMS=SELECTION_DEADLINE_MS,
+            heartbeatFrequencyMS=HEARTBEAT_MS,
         )
         named = client[self._name] if self._name else client.get_default_database(DEFAULT_DATABASE)
         self._client = client
@@ -178,18 +207,40 @@ class MongoStore:
         return doc or await keys.find_one(identity)
 
     async def _adopt_user_key(self, material: ClientKeyMaterial) -> Doc | None:
-        users, keys = self._database[USERS], self._database[CLIENT_KEYS]
-        owner = await users.find_one({"apiKey": material.plain}) if material.plain else None
-        if owner is None:
-            return None
-        key = ClientKey(
-            key_id=material.key_id, key_hash=material.key_hash, username=owner["username"], created_at_s=time.time()
-        )
-        await keys.update_one({"keyId": key.key_id}, {"$setOnInsert": client_key_to_doc(key)}, upsert=True)
-        doc: Doc | None = await keys.find_one({"keyId": key.key_id, "keyHash": key.key_hash})
-        if doc:  # only now may the plain text go: until here the next attempt still needs it
-            await users.update_one({"_id": owner["_id"], "apiKey": material.plain}, {"$unset": {"apiKey": ""}})
+        """Make a user's own plain key a client key, in steps that can be taken again after a crash between them.
+
+        The first replaces the plain text by what is needed to go on, in one document: there is no moment at which a
+        crash leaves the text behind, nor one at which the key is lost.
+        """
+        users = self._database[USERS]
+        if material.plain:
+            note = {"keyId": material.key_id, "keyHash": material.key_hash}
+            change = {"$set": {"adopting": note}, "$unset": {"apiKey": ""}}
+            await users.update_one({"apiKey": material.plain, "adopting": {"$exists": False}}, change)
+        await self._finish_adoption({"adopting.keyId": material.key_id, "adopting.keyHash": material.key_hash})
+        identity = {"keyId": material.key_id, "keyHash": material.key_hash}
+        doc: Doc | None = await self._database[CLIENT_KEYS].find_one(identity) if material.plain else None
         return doc
+
+    async def _finish_adoption(self, query: Doc) -> None:
+        owner = await self._database[USERS].find_one(query)
+        if owner is None:
+            return
+        note = owner["adopting"]
+        key = ClientKey(
+            key_id=note["keyId"], key_hash=note["keyHash"], username=owner["username"], created_at_s=time.time()
+        )
+        keys = self._database[CLIENT_KEYS]
+        await keys.update_one({"keyId": key.key_id}, {"$setOnInsert": client_key_to_doc(key)}, upsert=True)
+        if await keys.find_one({"keyId": key.key_id, "keyHash": key.key_hash}):  # and not another's of the same id
+            done = {"_id": owner["_id"], "adopting.keyId": key.key_id}
+            await self._database[USERS].update_one(done, {"$unset": {"adopting": ""}})
+
+    async def _finish_adoptions(self) -> None:
+        """Those that a crash cut short; each takes a request of its owner, so they are few."""
+        found = self._database[USERS].find({"adopting.keyId": {"$exists": True}}, {"adopting": 1})
+        for owner in await found.to_list(LIST_LIMIT):
+            await self._finish_adoption({"adopting.keyId": owner["adopting"]["keyId"]})
 
     @bounded_in_time
     async def read_users(self, usernames: Sequence[str]) -> list[User]:
@@ -297,3 +348,21 @@ class MongoStore:
     @bounded_in_time
     async def sum_ledger(self, username: str, wallet: str) -> int:
         return await self._books.sum_ledger(username, wallet)
+
+    # Prices
+    @bounded_in_time
+    async def write_prices(self, prices: Sequence[Price]) -> None:
+        await mongo_audit.write_prices(self._database, prices)
+
+    @bounded_in_time
+    async def read_prices(self, versions: Sequence[str]) -> list[Price]:
+        return await mongo_audit.read_prices(self._database, versions)
+
+    # The audit
+    @bounded_for_audit
+    async def read_statements(self, usernames: Sequence[str]) -> list[Statement]:
+        return await mongo_audit.read_statements(self._database, usernames)
+
+    @bounded_for_audit
+    async def page_charges(self, *, after: str = "", limit: int = 1000) -> list[Charge]:
+        return await mongo_audit.page_charges(self._database, after, limit=bounded(limit))

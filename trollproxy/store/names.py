@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from trollproxy.errors import GatewayError, InvalidRequest, StoreUnavailable
-from trollproxy.records import NUSD_PER_USD, Charge, ModelLimit
+from trollproxy.records import NUSD_PER_USD, Charge, ModelLimit, Price
 
 USERS = "usersNew"
 CLIENT_KEYS = "user_keys"
@@ -21,9 +21,11 @@ REQUEST_LOGS = "request_logs"
 LEDGER = "ledger"
 FRIEND_SPEND = "friend_spend"
 DEAD_LETTERS = "dead_letters"
+PRICES = "prices"
 META = "meta"
 
 DEADLINE_S = 5.0
+AUDIT_DEADLINE_S = 60.0  # summing a page of users over years of entries; nobody waits for it
 LIST_LIMIT = 1000  # no listing answers with more, whatever was asked for
 SPEND_LIMIT = 10_000  # models of one friend key on one day; its own list of models is far shorter
 CHUNK = 500  # rows of one read by many ids, and operations of one bulk write
@@ -52,6 +54,15 @@ def charge_to_stored(charge: Charge) -> dict[str, Any]:
 def charge_from_stored(stored: Mapping[str, Any]) -> Charge:
     flat = {name: stored[field] for name, field in CHARGE_FIELDS.items()}
     return msgspec.convert(flat, Charge, strict=False)  # not strict: SQLite has no booleans
+
+
+def price_to_stored(price: Price) -> dict[str, Any]:
+    return {"_id": price.version, "perMtokNusd": price.per_mtok_nusd, "multiplierMicro": price.multiplier_micro}
+
+
+def price_from_stored(stored: Mapping[str, Any]) -> Price:
+    buckets = {bucket: int(nusd) for bucket, nusd in stored["perMtokNusd"].items()}
+    return Price(version=stored["_id"], per_mtok_nusd=buckets, multiplier_micro=int(stored["multiplierMicro"]))
 
 
 def limits_to_stored(limits: Mapping[str, ModelLimit]) -> list[dict[str, Any]]:
@@ -103,6 +114,10 @@ def already_exists() -> InvalidRequest:
 
 def ledger_conflict(entry_id: str) -> GatewayError:
     return GatewayError(f"Entry {entry_id} is in the ledger with other contents.", code="ledger_conflict")
+
+
+def price_conflict(version: str) -> GatewayError:
+    return GatewayError(f"Price version {version} is stored with other contents.", code="price_conflict")
 
 
 def unavailable() -> StoreUnavailable:

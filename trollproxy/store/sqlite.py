@@ -1,8 +1,9 @@
 """The store in one SQLite file: for a single machine, with no server to run.
 
 One thread writes through one connection and alone checkpoints the log; a second reads through a read-only one, so a
-long write never delays a look-up and the event loop waits for neither. Every write is one transaction, on disk
-(`synchronous=FULL`) before its caller hears of it. What the transactions do is in sqlite_books and sqlite_keys.
+long write never delays a look-up and the event loop waits for neither; a third reads for the audit, which takes longer
+than anybody else would wait. Every write is one transaction, on disk (`synchronous=FULL`) before its caller hears of
+it. What the transactions do is in sqlite_books, sqlite_keys and sqlite_audit.
 """
 
 import asyncio
@@ -13,10 +14,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from trollproxy.records import Batch, Charge, ClientKey, ClientKeyMaterial, Credit, FriendKey, User
-from trollproxy.store import sqlite_books, sqlite_keys
+from trollproxy.records import (
+    Batch,
+    Charge,
+    ClientKey,
+    ClientKeyMaterial,
+    Credit,
+    FriendKey,
+    Price,
+    Statement,
+    User,
+)
+from trollproxy.store import sqlite_audit, sqlite_books, sqlite_keys
 from trollproxy.store.migrations import migrate_sqlite
 from trollproxy.store.names import (
+    AUDIT_DEADLINE_S,
     CLIENT_KEYS,
     DEADLINE_S,
     FRIEND_KEYS,
@@ -46,15 +58,17 @@ TAKEN = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
 class Lane:
     """A thread and the connection that only it touches. Jobs run in order, each within the deadline or not at all."""
 
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection], *, deadline_s: float = DEADLINE_S) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"sqlite-{name}")
         self._connect = connect
         self._db: sqlite3.Connection | None = None
+        self._deadline_s = deadline_s
+        self._is_closing = False
 
     async def run(self, job: Job[T]) -> T:
-        deadline_s = time.monotonic() + DEADLINE_S
+        deadline_s = time.monotonic() + self._deadline_s
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 return await asyncio.get_running_loop().run_in_executor(self._executor, self._do, job, deadline_s)
         except sqlite3.IntegrityError as error:
             if error.sqlite_errorname not in TAKEN:
@@ -64,6 +78,7 @@ class Lane:
             raise unavailable() from error
 
     async def close(self) -> None:
+        self._is_closing = True  # a reading that nobody waits for any more ends now; a write is seen through
         try:
             await self.run(lambda db: db.close())
         finally:
@@ -78,8 +93,12 @@ class Lane:
         if self._db is None:
             self._db = self._connect()
         # A statement past its deadline is stopped from within: nobody waits for it, and the next job is due.
-        self._db.set_progress_handler(lambda: time.monotonic() > deadline_s, STEPS_PER_LOOK)
+        self._db.set_progress_handler(lambda: self._is_overdue(deadline_s), STEPS_PER_LOOK)
         return job(self._db)
+
+    def _is_overdue(self, deadline_s: float) -> bool:
+        is_reading = self._db is not None and not self._db.in_transaction
+        return time.monotonic() > deadline_s or (self._is_closing and is_reading)
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
@@ -119,23 +138,25 @@ class SqliteStore:
         self._path = Path(path)
         self._writer: Lane | None = None
         self._reader: Lane | None = None
+        self._auditor: Lane | None = None
 
     async def open(self) -> None:
         self._writer = Lane("writer", lambda: connect_writer(self._path))
         self._reader = Lane("reader", lambda: connect_reader(self._path))
+        self._auditor = Lane("auditor", lambda: connect_reader(self._path), deadline_s=AUDIT_DEADLINE_S)
         try:
             await self._writer.run(lambda _: None)  # first: the reader cannot create the file
             await self._reader.run(lambda _: None)
         except BaseException:
-            self._writer.abandon()
-            self._reader.abandon()
+            for lane in (self._writer, self._reader, self._auditor):
+                lane.abandon()
             raise
 
     async def close(self) -> None:
-        reader, writer = self._reader, self._writer
-        self._reader = self._writer = None
+        auditor, reader, writer = self._auditor, self._reader, self._writer
+        self._auditor = self._reader = self._writer = None
         # The writer last: whoever closes last checkpoints.
-        for lane in (reader, writer):
+        for lane in (auditor, reader, writer):
             if lane is not None:
                 await lane.close()
 
@@ -229,6 +250,25 @@ class SqliteStore:
 
     async def read_last_seq(self, writer: str) -> int:
         return await self._read(lambda db: sqlite_books.read_last_seq(db, writer))
+
+    # Prices
+    async def write_prices(self, prices: Sequence[Price]) -> None:
+        await self._write(lambda db: sqlite_audit.write_prices(db, prices))
+
+    async def read_prices(self, versions: Sequence[str]) -> list[Price]:
+        return await self._read(lambda db: sqlite_audit.read_prices(db, versions))
+
+    # The audit
+    async def read_statements(self, usernames: Sequence[str]) -> list[Statement]:
+        return await self._audit(lambda db: sqlite_audit.read_statements(db, usernames))
+
+    async def page_charges(self, *, after: str = "", limit: int = 1000) -> list[Charge]:
+        return await self._audit(lambda db: sqlite_audit.page_charges(db, after, limit=bounded(limit)))
+
+    async def _audit(self, job: Job[T]) -> T:
+        if self._auditor is None:
+            raise unavailable()
+        return await self._auditor.run(job)
 
     async def _read(self, job: Job[T]) -> T:
         if self._reader is None:

@@ -9,8 +9,15 @@ from typing import Any, cast
 
 import msgspec
 
-from trollproxy.records import Charge, ClientKey, FriendKey, Role, Tier, User
-from trollproxy.store.names import charge_from_stored, charge_to_stored, limits_from_stored, limits_to_stored
+from trollproxy.records import Charge, ClientKey, FriendKey, Price, Role, Tier, User
+from trollproxy.store.names import (
+    charge_from_stored,
+    charge_to_stored,
+    limits_from_stored,
+    limits_to_stored,
+    price_from_stored,
+    price_to_stored,
+)
 
 Row = dict[str, Any]
 
@@ -126,3 +133,13 @@ def charge_from_row(row: sqlite3.Row) -> Charge:
     stored = dict(row)
     stored["usage"] = msgspec.json.decode(stored["usage"])
     return charge_from_stored(stored)
+
+
+def price_to_row(price: Price) -> Row:
+    stored = price_to_stored(price)
+    stored["perMtokNusd"] = msgspec.json.encode(stored["perMtokNusd"], order="sorted").decode()
+    return stored
+
+
+def price_from_row(row: sqlite3.Row) -> Price:
+    return price_from_stored({**dict(row), "perMtokNusd": msgspec.json.decode(row["perMtokNusd"])})

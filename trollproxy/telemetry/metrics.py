@@ -18,8 +18,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from trollproxy import errors
-from trollproxy.chat import BUCKETS, Usage
-from trollproxy.records import NUSD_PER_USD, FormatName
+from trollproxy.chat import BUCKETS, FormatName, Usage
+from trollproxy.records import NUSD_PER_USD
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "trollproxy_"
@@ -30,6 +30,8 @@ OTHER = "other"
 MAX_MODELS = 256
 # Code x model x format could reach 25,000; real traffic fails in few ways. Past this the model becomes `other`.
 MAX_REQUEST_SETS = 4_096
+# By configured provider and one of eight outcomes.
+MAX_ATTEMPT_SETS = 1_024
 # The largest pool that we promise to carry has 1,000 upstream keys.
 MAX_GAUGE_SETS = 1_024
 
@@ -44,10 +46,10 @@ STREAM = {False: "false", True: "true"}
 # Codes that an instance sharpens its class to, wherever it is raised; a test searches the package for missing ones.
 _SHARPENED = (
     "account_disabled", "already_exists", "bad_configuration", "billing_drift", "context_length_exceeded",
-    "format_not_supported", "friend_limit_exceeded", "gateway_crashed", "invalid_framing", "invalid_json",
+    "friend_limit_exceeded", "gateway_crashed", "invalid_framing", "invalid_json",
     "key_expired", "key_revoked", "ledger_conflict", "migration_required", "missing_key", "model_not_allowed",
-    "model_not_found", "no_upstream_key", "schema_too_new", "too_many_failures", "unsupported_encoding",
-    "upstream_failed", "upstream_overloaded",
+    "model_not_found", "no_upstream_key", "not_translatable", "price_conflict", "proxy_auth", "schema_too_new",
+    "too_many_failures", "unsupported_encoding", "upstream_breaker_open", "upstream_failed", "upstream_overloaded",
 )  # fmt: skip
 
 
@@ -115,13 +117,16 @@ class _ModelTally:
 
 
 class _Gauge:
-    __slots__ = ("help", "labels", "name", "read")
+    """A value that somebody else keeps; `kind` is what Prometheus is told of it."""
+
+    __slots__ = ("help", "kind", "labels", "name", "read")
 
     def __init__(self, name: str, explanation: str, read: Callable[[], Reading], *, labels: tuple[str, ...]) -> None:
         self.name, self.help, self.read, self.labels = name, explanation, read, labels
+        self.kind: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily
 
     def family(self) -> Metric:
-        family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
+        family = self.kind(self.name, self.help, labels=self.labels)
         reading = self.read()
         sets = reading if isinstance(reading, Mapping) else {(): reading}
         for labels, value in islice(sets.items(), MAX_GAUGE_SETS):
@@ -139,6 +144,7 @@ class Metrics(Collector):
         self._tallies: dict[str, _ModelTally] = {}
         self._requests: dict[tuple[str, str, str], int] = {}
         self._responses: dict[tuple[int, bool], int] = {}
+        self._attempts: dict[tuple[str, str], int] = {}
         self._gauges: dict[str, _Gauge] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -161,12 +167,24 @@ class Metrics(Collector):
         if done["first_token_s"] is not None:
             tally.first_token.observe(done["first_token_s"])
 
+    def attempt_done(self, provider: str, outcome: str) -> None:
+        """Count one try at a provider; both words are ours."""
+        labels = (provider, outcome)
+        if labels not in self._attempts and len(self._attempts) >= MAX_ATTEMPT_SETS:
+            labels = (OTHER, outcome)
+        self._attempts[labels] = self._attempts.get(labels, 0) + 1
+
     def gauge(self, name: str, help: str, read: Callable[[], Reading], *, labels: Iterable[str] = ()) -> None:  # noqa: A002 - Prometheus' own word
         """Register a value that is read at each scrape. `read` must be quick, and may give one value per label set."""
         full = PREFIX + name.removeprefix(PREFIX)
         if full in self._gauges:
             raise ValueError(f"the gauge {full} is registered twice")
         self._gauges[full] = _Gauge(full, help, read, labels=tuple(labels))
+
+    def counter(self, name: str, help: str, read: Callable[[], Reading], *, labels: Iterable[str] = ()) -> None:  # noqa: A002 - Prometheus' own word
+        """Register a count that somebody else keeps, and that only grows; it is shown as `<name>_total`."""
+        self.gauge(name, help, read, labels=labels)
+        self._gauges[PREFIX + name.removeprefix(PREFIX)].kind = CounterMetricFamily
 
     def render(self) -> bytes:
         return generate_latest(self._registry)
@@ -175,6 +193,7 @@ class Metrics(Collector):
         """What prometheus_client asks for at a scrape."""
         yield self._request_family()
         yield self._response_family()
+        yield self._attempt_family()
         yield from self._model_families()
         for gauge in self._gauges.values():
             yield gauge.family()
@@ -209,6 +228,14 @@ class Metrics(Collector):
         for (hundreds, stream), count in self._responses.items():
             status = f"{hundreds}xx" if hundreds in range(1, 6) else OTHER
             family.add_metric((status, STREAM[stream]), count)
+        return family
+
+    def _attempt_family(self) -> Metric:
+        family = CounterMetricFamily(
+            PREFIX + "upstream_attempts", "Tries at providers by how they ended.", labels=("provider", "outcome")
+        )
+        for labels, count in self._attempts.items():
+            family.add_metric(labels, count)
         return family
 
     def _model_families(self) -> Iterator[Metric]:

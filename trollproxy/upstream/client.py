@@ -1,7 +1,8 @@
-"""The `Upstream` port: a pool of connections for each origin, and the sending of calls over them.
+"""The `Upstream` port: a pool of connections for each origin and way to it, and the sending of calls over them.
 
-Owns: how many connections there are, which one a call gets, the connect (DNS, TCP, TLS) and the one safe resend.
+Owns: how many connections there are, which one a call gets, and the one safe resend.
 Invariants:
+- A call takes a connection that was opened through its own proxy, credentials included, or straight if it has none.
 - open + connecting <= max_connections for each origin; a slot is freed when the transport says the connection is lost.
 - A call waits only while its origin is full, first come first served; nobody overtakes through `try_send`.
 - A request is sent twice only if the connection was a reused one and was lost before any byte of a response.
@@ -18,28 +19,30 @@ from typing import NamedTuple
 
 import msgspec
 
-from trollproxy.errors import GatewayError, Overloaded, UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
+from trollproxy.errors import Overloaded, UpstreamBroken, UpstreamUnavailable
 from trollproxy.ports import UpstreamCall
-from trollproxy.records import Endpoint, Timeouts
+from trollproxy.records import Endpoint, OutboundProxy, Timeouts
 from trollproxy.upstream.connection import Connection
+from trollproxy.upstream.dial import Dialer
 from trollproxy.upstream.dns import Resolver
 from trollproxy.upstream.reply import Reply
+from trollproxy.upstream.tunnel import bracketed
 
 MAX_ROUTES = 1024  # request heads kept ready: formats x upstream keys, with room to spare
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t -~]*")  # RFC 9110, 5.5, without the obsolete bytes above ASCII
 _PATH = re.compile(r"/[!-~]*")
-_HOST = re.compile(r"[0-9A-Za-z._:-]+")
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})  # they frame the message
 
 
 class Origin(NamedTuple):
-    """What one pool of connections leads to."""
+    """What one pool of connections leads to, and by which way."""
 
     host: str
     port: int
     tls: bool
+    proxy_id: str | None = None
 
 
 class OriginStats(msgspec.Struct, frozen=True):
@@ -50,11 +53,22 @@ class OriginStats(msgspec.Struct, frozen=True):
     waiting: int
     created: int
 
+    def __add__(self, other: "OriginStats") -> "OriginStats":
+        return OriginStats(
+            self.open + other.open,
+            self.idle + other.idle,
+            self.waiting + other.waiting,
+            self.created + other.created,
+        )
+
 
 class _Pool:
     """The connections to one origin. All of it is synchronous but the wait for a place."""
 
-    def __init__(self, *, max_connections: int, max_waiters: int, idle_limit_s: float) -> None:
+    def __init__(
+        self, proxy: OutboundProxy | None, *, max_connections: int, max_waiters: int, idle_limit_s: float
+    ) -> None:
+        self.proxy = proxy
         self.created = 0
         self.is_closed = False
         self._loop = asyncio.get_running_loop()
@@ -86,7 +100,8 @@ class _Pool:
         return has_room
 
     def build(self) -> Connection:
-        return Connection(self, loop=self._loop, idle_limit_s=self._idle_limit_s)
+        is_proxied = self.proxy is not None
+        return Connection(self, loop=self._loop, idle_limit_s=self._idle_limit_s, is_proxied=is_proxied)
 
     def adopt(self, connection: Connection) -> None:
         self._connecting -= 1
@@ -169,6 +184,24 @@ class _Pool:
             self.on_idle(granted)
 
 
+class _Probed:
+    """The owner of a connection that carries no request."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+
+    def build(self) -> Connection:
+        return Connection(self, loop=self._loop, idle_limit_s=0.0)
+
+    def on_idle(self, _: Connection) -> None:
+        raise AssertionError("nothing was sent")
+
+    def on_lost(self, _: Connection) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
 class Client:
     """`ports.Upstream` over pooled HTTP/1.1 connections."""
 
@@ -189,8 +222,9 @@ class Client:
         self._resolver = resolver or Resolver()
         self._ssl_context = ssl_context or ssl.create_default_context()
         self._ssl_context.set_alpn_protocols(["http/1.1"])
-        self._pools: dict[Origin, _Pool] = {}  # as many as the configuration has origins: clients cannot name one
-        self._routes: dict[tuple[Endpoint, Sequence[tuple[str, str]]], tuple[_Pool, bytes]] = {}
+        self._dialer = Dialer(self._resolver, self._ssl_context)
+        self._pools: dict[tuple[Origin, OutboundProxy | None], _Pool] = {}  # configured ones: clients cannot name any
+        self._routes: dict[tuple[Endpoint, Sequence[tuple[str, str]], OutboundProxy | None], tuple[_Pool, bytes]] = {}
         self._is_closed = False
 
     def try_send(self, call: UpstreamCall) -> Reply | None:
@@ -225,6 +259,14 @@ class Client:
         await reply.wait_for_head()
         return reply
 
+    async def probe(self, proxy: OutboundProxy, endpoint: Endpoint, timeouts: Timeouts) -> None:
+        """Go through the proxy as far as a request could be sent (TLS included), and hang up. Raises as `send` does."""
+        self._check_open()
+        probed = _Probed()
+        connection = await self._dialer.open(probed.build, endpoint, proxy=proxy, connect_s=timeouts.connect_s)
+        connection.drop()
+        await probed.lost
+
     async def close(self) -> None:
         """Drop every connection. Connects under way end with their own deadline, unless their tasks are cancelled."""
         self._is_closed = True
@@ -232,10 +274,14 @@ class Client:
         await self._resolver.close()
 
     def stats(self) -> dict[Origin, OriginStats]:
-        return {origin: pool.stats() for origin, pool in self._pools.items()}
+        found: dict[Origin, OriginStats] = {}
+        for (origin, _), pool in self._pools.items():  # a proxy whose password changed has two pools for a while
+            before, now = found.get(origin), pool.stats()
+            found[origin] = now if before is None else before + now
+        return found
 
     def _route(self, call: UpstreamCall) -> tuple[_Pool, bytes]:
-        key = (call.endpoint, call.headers)
+        key = (call.endpoint, call.headers, call.proxy)
         try:
             route = self._routes.get(key)
         except TypeError:  # headers in a list: not hashable, so not kept
@@ -248,13 +294,14 @@ class Client:
         return route
 
     def _build_route(self, call: UpstreamCall) -> tuple[_Pool, bytes]:
-        endpoint = call.endpoint
-        origin = Origin(endpoint.host, endpoint.port, endpoint.tls)
+        endpoint, proxy = call.endpoint, call.proxy
+        origin = Origin(endpoint.host, endpoint.port, endpoint.tls, None if proxy is None else proxy.proxy_id)
         if self._is_closed:
             raise Overloaded("The gateway is shutting down.")
-        pool = self._pools.get(origin)
+        pool = self._pools.get((origin, proxy))
         if pool is None:
-            pool = self._pools[origin] = _Pool(
+            pool = self._pools[origin, proxy] = _Pool(
+                proxy,
                 max_connections=self._max_connections,
                 max_waiters=self._max_waiters,
                 idle_limit_s=self._idle_limit_s,
@@ -295,7 +342,9 @@ class Client:
         connection: Connection | None = None
         try:
             self._check_open()
-            connection = await self._connect(pool, call.endpoint, call.timeouts)
+            connection = await self._dialer.open(
+                pool.build, call.endpoint, proxy=call.proxy, connect_s=call.timeouts.connect_s
+            )
         finally:
             if connection is None:
                 pool.release()
@@ -303,40 +352,8 @@ class Client:
         if self._is_closed:
             connection.drop()
         if not connection.is_usable:
-            raise UpstreamUnavailable("The provider closed the connection at once.")
-        return connection
-
-    async def _connect(self, pool: _Pool, endpoint: Endpoint, timeouts: Timeouts) -> Connection:
-        deadline_s = asyncio.get_running_loop().time() + timeouts.connect_s
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                addresses = await self._resolver.resolve(endpoint.host)
-                return await self._connect_any(pool, endpoint, addresses=addresses, deadline_s=deadline_s)
-        except OSError as error:
-            raise _unreachable(error) from error
-
-    async def _connect_any(
-        self, pool: _Pool, endpoint: Endpoint, *, addresses: Sequence[str], deadline_s: float
-    ) -> Connection:
-        """Each address gets its share of what time is left, so that a dead first one does not use it all up."""
-        loop = asyncio.get_running_loop()
-        for left in range(len(addresses), 0, -1):
-            try:
-                async with asyncio.timeout((deadline_s - loop.time()) / left):
-                    return await self._dial(pool, endpoint, addresses[-left])
-            except OSError:  # TimeoutError is one, ssl.SSLError as well
-                if left == 1:
-                    raise
-        raise AssertionError("the resolver returns at least one address")
-
-    async def _dial(self, pool: _Pool, endpoint: Endpoint, address: str) -> Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(
-            pool.build,
-            address,
-            endpoint.port,
-            ssl=self._ssl_context if endpoint.tls else None,
-            server_hostname=endpoint.host if endpoint.tls else None,
-        )
+            error = UpstreamUnavailable("The provider closed the connection at once.")
+            raise error if call.proxy is None else error.beyond_proxy()
         return connection
 
 
@@ -344,16 +361,6 @@ def _start(connection: Connection, head: bytes, call: UpstreamCall) -> Reply:
     reply = connection.start(head, call.body, call.timeouts)
     call.when_sent()
     return reply
-
-
-def _unreachable(error: OSError) -> GatewayError:
-    if isinstance(error, TimeoutError):
-        return UpstreamTimeout("The provider did not take the connection in time.")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return UpstreamUnavailable("The provider's certificate is not trusted.")
-    if isinstance(error, ssl.SSLError):
-        return UpstreamUnavailable("No secure connection to the provider could be made.")
-    return UpstreamUnavailable("The provider could not be reached.")
 
 
 def _head(origin: Origin, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
@@ -373,7 +380,5 @@ def _head(origin: Origin, path: str, headers: Sequence[tuple[str, str]]) -> byte
 
 
 def _authority(origin: Origin) -> str:
-    if not _HOST.fullmatch(origin.host):
-        raise AssertionError("a host holds what cannot be sent")
-    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    host = bracketed(origin.host)
     return host if origin.port == (443 if origin.tls else 80) else f"{host}:{origin.port}"

@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
         "_is_complete",
         "_is_dropped",
         "_is_interim",
+        "_is_proxied",
         "_is_reading_paused",
         "_is_until_close",
         "_is_writing_paused",
@@ -83,8 +84,11 @@ class Connection(asyncio.Protocol):
         "served",
     )
 
-    def __init__(self, owner: Owner, *, loop: asyncio.AbstractEventLoop, idle_limit_s: float) -> None:
+    def __init__(
+        self, owner: Owner, *, loop: asyncio.AbstractEventLoop, idle_limit_s: float, is_proxied: bool = False
+    ) -> None:
         self.served = 0
+        self._is_proxied = is_proxied
         self._owner = owner
         self._loop = loop
         self._idle_limit_s = idle_limit_s
@@ -293,6 +297,8 @@ class Connection(asyncio.Protocol):
         else:
             error = UpstreamBroken("The provider closed the connection without an answer.")
             reply.is_resendable = self.served > 0
+        if self._is_proxied:
+            error.beyond_proxy()
         error.__cause__ = cause
         reply.finish(error)
 

@@ -21,7 +21,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from trollproxy.records import FormatName
+from trollproxy.chat import FormatName
 from trollproxy.web import demo_script
 from trollproxy.web.demo_script import Piece, Script
 

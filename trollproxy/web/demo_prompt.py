@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from trollproxy.records import FormatName
+from trollproxy.chat import FormatName
 
 Json = dict[str, Any]
 Ttl = Literal["5m", "1h"]

@@ -31,7 +31,7 @@ from zlib import crc32
 
 import msgspec
 
-from trollproxy.records import FormatName
+from trollproxy.chat import FormatName
 from trollproxy.web.demo_dialects import CREATED_AT_S, Answer, ChatCompletions, Counts, Dialect, Json, Messages, Stop
 from trollproxy.web.demo_prompt import InvalidDemand, Part, Prompt, arguments_for, read_prompt
 

@@ -17,9 +17,9 @@ from trollproxy.web.client_stream import TransportStream, Written
 from trollproxy.web.connection import Connection
 from trollproxy.web.peers import TrustedNetworks
 from trollproxy.web.replies import credential_of, dialect_of, error_reply, json_reply
-from trollproxy.wire import ANTHROPIC, OPENAI_CHAT
-from trollproxy.wire.format import Format, Operation
-from trollproxy.wire.model_list import anthropic_list, anthropic_model, by_name, openai_list, openai_model
+from trollproxy.wire import ANTHROPIC, GEMINI, OPENAI_CHAT, OPENAI_RESPONSES
+from trollproxy.wire.format import Entry, Format, Operation
+from trollproxy.wire.model_list import DIALECTS, by_name
 
 
 class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +27,24 @@ class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     max_bytes: int
     timeout_s: float
+
+
+_GENERATE = Entry()
+_VERBS: dict[str, Operation] = {
+    "generateContent": "generate",
+    "streamGenerateContent": "generate",
+    "countTokens": "count_tokens",
+}
+
+
+def gemini_entry(path: str, *, is_sse: bool) -> Entry:
+    """What Google's way of naming model and verb in the path says."""
+    name, _, verb = path.rpartition("/models/")[2].rpartition(":")
+    if verb not in _VERBS or not name:
+        known = ", ".join(f":{verb}" for verb in _VERBS)
+        raise NotFound(f"There is nothing at {path[:200]!r}. A model's path ends in one of {known}.")
+    stream = verb == "streamGenerateContent"
+    return Entry(operation=_VERBS[verb], model=name, stream=stream, is_array=stream and not is_sse)
 
 
 class LlmRoutes:
@@ -48,15 +66,31 @@ class LlmRoutes:
         self._trusted = trusted
 
     async def chat(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._serve(request, OPENAI_CHAT, "generate")
+        return await self._serve(request, OPENAI_CHAT, _GENERATE)
+
+    async def responses(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._serve(request, OPENAI_RESPONSES, _GENERATE)
 
     async def messages(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._serve(request, ANTHROPIC, "generate")
+        return await self._serve(request, ANTHROPIC, Entry(is_beta=request.query_string == "beta=true"))
 
     async def count_tokens(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._serve(request, ANTHROPIC, "count_tokens")
+        is_beta = request.query_string == "beta=true"
+        return await self._serve(request, ANTHROPIC, Entry(operation="count_tokens", is_beta=is_beta))
 
-    async def _serve(self, request: web.BaseRequest, wire: Format, operation: Operation) -> web.StreamResponse:
+    async def generate(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Gemini's body with the model inside it, answered in one piece."""
+        return await self._serve(request, GEMINI, _GENERATE)
+
+    async def gemini(self, request: web.BaseRequest) -> web.StreamResponse:
+        """`…/models/{model}:{verb}`."""
+        try:
+            entry = gemini_entry(request.path, is_sse=request.query.get("alt") == "sse")
+        except GatewayError as error:
+            return error_reply(error, request)
+        return await self._serve(request, GEMINI, entry)
+
+    async def _serve(self, request: web.BaseRequest, wire: Format, entry: Entry) -> web.StreamResponse:
         stream = TransportStream(request, keep_alive=not self._gate.is_draining)
         connection = request.protocol
         assert isinstance(connection, Connection)
@@ -65,9 +99,8 @@ class LlmRoutes:
         await self._pipeline.serve(
             ClientRequest(
                 format=wire,
-                operation=operation,
+                entry=entry,
                 headers=headers,
-                query=request.query_string,
                 credential=credential_of(request),
                 peer=self._trusted.client_of(connection.peer, headers.get("X-Forwarded-For")),
                 wallet=self._wallet,
@@ -95,7 +128,7 @@ class ModelRoutes:
             models = await self._models(request)
         except GatewayError as error:
             return error_reply(error, request)
-        return json_reply(anthropic_list(models) if dialect_of(request) is ANTHROPIC else openai_list(models))
+        return json_reply(DIALECTS[dialect_of(request).name].write_list(models))
 
     async def retrieve(self, request: web.BaseRequest) -> web.StreamResponse:
         name = request.path.rpartition("/models/")[2]
@@ -105,8 +138,7 @@ class ModelRoutes:
                 raise NotFound(f"There is no model {name[:100]!r}.", code="model_not_found", param="model")
         except GatewayError as error:
             return error_reply(error, request)
-        write = anthropic_model if dialect_of(request) is ANTHROPIC else openai_model
-        return json_reply(write(name, models[name]))
+        return json_reply(DIALECTS[dialect_of(request).name].write_model(name, models[name]))
 
     async def _models(self, request: web.BaseRequest) -> dict[str, Model]:
         caller = await authenticate(request, self._callers, self._gate)

@@ -8,9 +8,11 @@ from trollproxy import __version__
 from trollproxy.errors import Forbidden, GatewayError
 from trollproxy.gateway.callers import Callers
 from trollproxy.gateway.gate import Gate
+from trollproxy.gateway.gauges import shown_state
 from trollproxy.gateway.snapshot import Live
 from trollproxy.money.journal import Journal
 from trollproxy.money.writer import Writer
+from trollproxy.policy.pool import MemberStatus
 from trollproxy.ports import Store
 from trollproxy.telemetry.metrics import CONTENT_TYPE, Metrics
 from trollproxy.web.llm import authenticate
@@ -80,19 +82,16 @@ class AdminRoutes:
     async def keys_status(self, request: web.BaseRequest) -> web.StreamResponse:
         if (refusal := await self._refuse(request)) is not None:
             return refusal
-        now_s = self._gate.clock.monotonic()
-        pools = self._live.snapshot.keys
-        return json_reply(
-            {
-                "providers": {
-                    name: [
-                        {"key": key.key_id, "is_healthy": rest_s == 0, "rests_for_s": round(rest_s, 1)}
-                        for key, rest_s in pool.status(now_s)
-                    ]
-                    for name, pool in pools.items()
-                }
-            }
-        )
+        now_s, snapshot = self._gate.clock.monotonic(), self._live.snapshot
+        breakers: dict[str, dict[str, str]] = {}
+        for (name, model), breaker in snapshot.breakers.items():
+            if breaker.state != "closed":
+                breakers.setdefault(name, {})[model] = breaker.state
+        providers = {name: [_shown(key, "key") for key in pool.status(now_s)] for name, pool in snapshot.keys.items()}
+        proxies = {
+            name: [_shown(proxy, "proxy") for proxy in pool.status(now_s)] for name, pool in snapshot.proxies.items()
+        }
+        return json_reply({"providers": providers, "proxies": proxies, "breakers": breakers})
 
     async def reload(self, request: web.BaseRequest) -> web.StreamResponse:
         """Read the configuration and the callers in memory anew. A bad configuration changes nothing."""
@@ -112,3 +111,14 @@ class AdminRoutes:
         except GatewayError as error:
             return error_reply(error, request)
         return None
+
+
+def _shown(member: MemberStatus, kind: str) -> dict[str, object]:
+    return {
+        kind: member.id,
+        "state": shown_state(member),
+        "is_healthy": member.state == "healthy",
+        "rests_for_s": round(member.rests_for_s, 1),
+        "cause": member.failure,
+        "in_flight": member.leases,
+    }

@@ -8,7 +8,7 @@ from aiohttp import web
 from trollproxy.errors import GatewayError
 from trollproxy.gateway.exchange import new_request_id
 from trollproxy.gateway.refusal import error_headers
-from trollproxy.wire import ANTHROPIC, OPENAI_CHAT
+from trollproxy.wire import ANTHROPIC, GEMINI, OPENAI_CHAT
 from trollproxy.wire.format import Format
 
 
@@ -26,8 +26,13 @@ def error_reply(error: GatewayError, request: web.BaseRequest) -> web.Response:
 
 
 def dialect_of(request: web.BaseRequest) -> Format:
-    """Anthropic's clients always name their version; everybody else is answered as OpenAI would."""
-    return ANTHROPIC if "anthropic-version" in request.headers else OPENAI_CHAT
+    """Anthropic's clients name their version, Google's have a header or a path of their own, everybody else is answered
+    as OpenAI would.
+    """
+    if "anthropic-version" in request.headers:
+        return ANTHROPIC
+    is_google = "x-goog-api-key" in request.headers or request.path.startswith("/v1beta/") or "key" in request.query
+    return GEMINI if is_google else OPENAI_CHAT
 
 
 def credential_of(request: web.BaseRequest) -> str | None:
@@ -36,4 +41,4 @@ def credential_of(request: web.BaseRequest) -> str | None:
     scheme, _, token = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()
-    return headers.get("x-api-key") or headers.get("x-goog-api-key")
+    return headers.get("x-api-key") or headers.get("x-goog-api-key") or request.query.get("key")

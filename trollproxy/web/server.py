@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 Table = Mapping[str, Mapping[str, Handle]]  # path -> method -> handler
 
 _BACKLOG = 4096  # a burst of clients at a restart; the kernel caps it at net.core.somaxconn
-_WITH_ID = ("/v1/models/", "/v1/receipts/")  # the rest of such a path is an id
+_WITH_ID = ("/v1/models/", "/v1beta/models/", "/v1/receipts/")  # the rest of such a path is an id
 
 
 def build_table(
@@ -29,11 +29,16 @@ def build_table(
     return {
         "/v1/chat/completions": {"POST": llm.chat},
         "/chat/completions": {"POST": llm.chat},
+        "/v1/responses": {"POST": llm.responses},
+        "/responses": {"POST": llm.responses},
+        "/v1/generate": {"POST": llm.generate},
         "/v1/messages": {"POST": llm.messages},
         "/v1/messages/count_tokens": {"POST": llm.count_tokens},
         "/v1/models": {"GET": models.list},
         "/models": {"GET": models.list},
-        "/v1/models/": {"GET": models.retrieve},
+        "/v1/models/": {"GET": models.retrieve, "POST": llm.gemini},
+        "/v1beta/models": {"GET": models.list},
+        "/v1beta/models/": {"GET": models.retrieve, "POST": llm.gemini},
         "/v1/receipts/": {"GET": receipts.retrieve},
         "/ping": {"GET": health.ping},
         "/health": {"GET": health.health},

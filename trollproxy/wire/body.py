@@ -13,7 +13,10 @@ from trollproxy.errors import InvalidRequest
 T = TypeVar("T")
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_UNKNOWN_MEMBER = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
+_UNKNOWN_KIND = re.compile(r"^Invalid value '.*' - at ", re.DOTALL)  # of a `type`; wrong words elsewhere read otherwise
 MAX_MODEL_NAME = 256
+NOT_TRANSLATABLE = "not_translatable"
 
 _MODEL = re.compile(rb'"model"', re.IGNORECASE)
 _MISSING = re.compile(r"missing required field `(?P<path>[^`]*)`")
@@ -31,6 +34,23 @@ def decode_request(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
     except RecursionError as error:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from error
+
+
+def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes, *, place: str = "") -> T:
+    """Decode all of a conversation, where `decoder` forbids unknown members: what it does not know would be lost, so
+    it is refused by its name. `place` says where in the request `body` stands.
+    """
+    try:
+        return decode_request(decoder, body)
+    except InvalidRequest as error:
+        if error.code != InvalidRequest.code:
+            raise
+        unknown = _UNKNOWN_MEMBER.search(error.message)
+        path = ".".join(filter(None, (place, error.param, unknown["name"] if unknown else ""))).replace(".[", "[")
+        if unknown or _UNKNOWN_KIND.match(error.message):
+            words = f"`{path}` cannot be carried to this model: the gateway has no translation of it."
+            raise InvalidRequest(words, code=NOT_TRANSLATABLE, param=path) from error
+        raise InvalidRequest(error.message, param=path or None) from error
 
 
 def check_model(model: str) -> None:
@@ -64,3 +84,16 @@ def names_model_twice(body: bytes) -> bool:
     it is \u006x) cannot be counted by sight and is treated alike; nested members of that name only cost the rewrite.
     """
     return len(_MODEL.findall(body)) != 1 or b"\\u006" in body
+
+
+def as_object(arguments: str) -> msgspec.Raw:
+    """The arguments of a tool call for a dialect that wants an object there: the very bytes where they are one.
+
+    Models write broken JSON now and then, and a history that holds such a call must not be lost over it.
+    """
+    if not arguments.strip():
+        return msgspec.Raw(b"{}")
+    data = arguments.encode()
+    if decode_reply(_MEMBERS, data) is not None:
+        return msgspec.Raw(data)
+    return msgspec.Raw(msgspec.json.encode({"arguments": arguments}))

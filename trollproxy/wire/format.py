@@ -1,21 +1,33 @@
 """What every wire format offers, and the stream meter they share.
 
 A format turns bytes into facts and facts into bytes. It does no I/O, reads no clock and does not know the others.
+`Format` is the shallow side, by which traffic of one format passes as bytes; `Tongue` is the deep side, by which the
+conversation itself is read and written.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import msgspec
 
-from trollproxy.chat import Ask, Usage
+from trollproxy.chat import Ask, Feature, FormatName, Reply, Request, StreamEvent, Usage
 from trollproxy.errors import GatewayError
-from trollproxy.records import FormatName
 from trollproxy.wire.sse import EventSplitter
 
 Headers = list[tuple[str, str]]
 Operation = Literal["generate", "count_tokens"]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What the request line says. Only Gemini's names the model there, and whether to stream."""
+
+    operation: Operation = "generate"
+    model: str | None = None
+    stream: bool = False
+    is_array: bool = False  # the client takes its stream as one JSON array
+    is_beta: bool = False  # ?beta=true
 
 
 class LimitState(msgspec.Struct, frozen=True):
@@ -34,16 +46,12 @@ class Whole(msgspec.Struct, frozen=True):
     text_bytes: int  # of the answer itself: text, reasoning and the arguments of tool calls
 
 
-class Meter(ABC):
-    """Reads a provider's stream on its way through: usage, text length, the end, an error inside.
+class StreamMeter(ABC):
+    """What is known of a stream as it passes. Whoever carries it looks here after every piece."""
 
-    `feed` returns what may go to the client, always whole events. Facts accumulate in the public attributes.
-    """
-
-    __slots__ = ("_events", "error", "has_output", "is_complete", "is_usage_final", "may_end", "text_bytes", "usage")
+    __slots__ = ("error", "has_output", "is_complete", "is_usage_final", "may_end", "text_bytes", "usage")
 
     def __init__(self) -> None:
-        self._events = EventSplitter()
         self.usage: Usage | None = None
         self.is_usage_final = False  # False: a running figure, such as the one that a stream begins with
         self.text_bytes = 0
@@ -52,8 +60,31 @@ class Meter(ABC):
         self.may_end = False  # nothing but that last event is missing, which some providers never send
         self.error: GatewayError | None = None
 
+    @abstractmethod
     def feed(self, data: bytes) -> bytes:
-        """Read what arrived; stop at an error event, which is kept in `error` and never passed on."""
+        """Read what arrived and return what the client gets, always whole events. At an error event it stops: the
+        error is kept in `error` and never passed on.
+        """
+
+    @abstractmethod
+    def finish(self) -> bytes:
+        """The stream is over: the rest for the client."""
+
+    @abstractmethod
+    def write_error(self, error: GatewayError, request_id: str) -> bytes:
+        """The stream's last words to the client where it fails."""
+
+
+class Meter(StreamMeter):
+    """Reads a stream that passes as it is: the client sees the provider's own events."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._events = EventSplitter()
+
+    def feed(self, data: bytes) -> bytes:
         passed = []
         for event in self._events.feed(data):
             if self._read(event):
@@ -63,7 +94,7 @@ class Meter(ABC):
         return b"".join(passed)
 
     def finish(self) -> bytes:
-        """The stream is over: an event that lacks only its blank line still counts."""
+        """An event that lacks only its blank line still counts."""
         return self.feed(b"\n\n") if self._events.held else b""
 
     @abstractmethod
@@ -72,22 +103,32 @@ class Meter(ABC):
 
 
 class Format(Protocol):
-    """One vendor's dialect."""
+    """One vendor's dialect, as far as bytes of it pass through."""
 
     name: FormatName
+    keep_alive: bytes  # what may stand between two events and means nothing to any client
 
-    def read_ask(self, body: bytes, operation: Operation) -> Ask:
+    @property
+    def tongue(self) -> "Tongue": ...
+
+    def read_ask(self, body: bytes, entry: Entry) -> Ask:
         """The shallow view of a request; InvalidRequest says what is wrong and where."""
 
     def prepare(self, body: bytes, ask: Ask, upstream_model: str) -> bytes:
         """The request as the provider shall see it: unchanged but for the model's name and our need for usage."""
+
+    def upstream_path(self, path: str, entry: Entry, upstream_model: str) -> str:
+        """Where to send it: the endpoint's configured path, completed."""
 
     def auth_headers(self, secret: str) -> Headers: ...
 
     def forward_headers(self, headers: Mapping[str, str]) -> Headers:
         """The client's headers that belong to the dialect and go upstream."""
 
-    def meter(self, ask: Ask) -> Meter: ...
+    def meter(self, ask: Ask, entry: Entry) -> StreamMeter: ...
+
+    def stream_type(self, entry: Entry) -> str:
+        """The content type of a streamed answer to the client."""
 
     def read_whole(self, body: bytes) -> Whole:
         """The facts of a whole reply; UpstreamBroken if it is no reply at all."""
@@ -95,9 +136,89 @@ class Format(Protocol):
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         """Status and body of an error."""
 
-    def write_error_event(self, error: GatewayError, request_id: str) -> bytes:
-        """An error inside a stream that has begun."""
-
     def request_id_header(self, request_id: str) -> tuple[str, str]: ...
 
     def limit_headers(self, state: LimitState) -> Headers: ...
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a translated request goes to."""
+
+    model: str  # the provider's name of it
+    max_output_tokens: int | None = None  # what the configuration says of the model; None: nothing
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer is to, for those who write it in the client's format."""
+
+    request: Request
+    entry: Entry
+    model: str  # the name that the client used
+    request_id: str
+    now_s: int
+    input_tokens: int  # our estimate, where the dialect wants a figure before the provider gives one
+
+
+class NameRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a format takes for the names of tools and the ids of calls; translation renames what does not fit."""
+
+    tool_name: re.Pattern[str]
+    max_tool_name: int
+    call_id: re.Pattern[str]
+    max_call_id: int
+    has_custom_tools: bool  # without them, custom tools are wrapped as functions and their calls unwrapped
+
+
+class StreamReader(Protocol):
+    """Reads one stream of the format."""
+
+    def read(self, event: bytes) -> list[StreamEvent]:
+        """What one whole server-sent event says. An error inside is raised as what it stands for; an event that is
+        not of the format is UpstreamBroken; an unknown one, or one that says nothing, gives no events.
+        """
+
+    def finish(self) -> list[StreamEvent]:
+        """The body is over: the rest, with Ended, if nothing but a last marker is missing; else nothing."""
+
+
+class StreamWriter(Protocol):
+    """Writes one stream of the format."""
+
+    def write(self, event: StreamEvent) -> bytes:
+        """The event's words, or none. Nothing is lost: what must wait for its turn is written with a later event."""
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The stream's last words where it fails."""
+
+
+class Tongue(Protocol):
+    """One vendor's dialect, as far as conversations are translated from and to it."""
+
+    name: FormatName
+    carries: Mapping[Feature, str]  # "": as it is; a text: what is lost; absent: it is refused with a 400
+    params: Mapping[Feature, str]  # what the dialect's clients call it, for the 400
+    drops: Mapping[str, str]  # members of a request that mean nothing elsewhere, and why they may go
+    rules: NameRules
+
+    def read_request(self, body: bytes, entry: Entry) -> Request:
+        """The whole conversation. A member that is not understood is an InvalidRequest that names it: nothing is
+        dropped silently.
+        """
+
+    def write_request(self, request: Request, target: Target) -> bytes:
+        """CannotSay where a value has no place in the dialect. Whole features are checked before by `carries`."""
+
+    def request_headers(self, request: Request, target: Target) -> Headers:
+        """What goes with a translated request, beyond authentication."""
+
+    def write_count(self, tokens: int) -> bytes:
+        """The answer to a client that asks how long its prompt is."""
+
+    def read_reply(self, body: bytes, asked: Asked) -> Reply:
+        """UpstreamBroken if it is no reply at all."""
+
+    def write_reply(self, reply: Reply, asked: Asked) -> bytes: ...
+
+    def stream_reader(self, asked: Asked) -> StreamReader: ...
+
+    def stream_writer(self, asked: Asked) -> StreamWriter: ...

@@ -16,6 +16,8 @@ _LINE_END = re.compile(rb"\r?\n")
 # Inline images arrive as one event; 16 MiB of base64 is beyond what any provider sends today.
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+
 
 class EventSplitter:
     """Cuts a byte stream into whole events."""

@@ -148,6 +148,32 @@ def test_models_become_records(build):
     assert (gpt.provider, gpt.upstream_price, gpt.upstream_model, gpt.wallet) == ("openhands", None, None, None)
 
 
+def test_fallbacks_become_suppliers_in_their_order(build):
+    text = """
+    models:
+      - {id: m, upstream: main, pricing: {input: 3, output: 15},
+         fallbacks: [troll, {upstream: demo, upstreamModel: n, upstreamPricing: {input: 2, output: 10}}]}
+    """
+    catalog = build(text, ENV)
+    [model] = catalog.models
+    assert [each.provider for each in model.suppliers] == ["main", "openhands"]  # the demo does not run
+    [model] = build(text, ENV, demo_endpoint=("h", 1)).models[:1]
+    assert [(each.provider, each.upstream_model) for each in model.suppliers] == [
+        ("main", None),
+        ("openhands", None),
+        ("demo", "n"),
+    ]
+    assert model.fallbacks[1].upstream_price.per_mtok_nusd["uncached"] == 2 * 10**9
+    assert list(catalog.prices()) == [model.price, None, None]
+
+
+def test_a_key_may_be_a_backup_and_bounded(build):
+    text = "upstreams: {a: {baseUrl: 'http://h', type: openai, keys: [k, {key: l, backup: true, maxInFlight: 3}]}}"
+    first, second = build(text).providers["a"].keys
+    assert (first.is_backup, first.max_in_flight) == (False, None)
+    assert (second.is_backup, second.max_in_flight) == (True, 3)
+
+
 def test_built_in_providers(build):
     found = build("", ENV).providers
     assert set(found) == {"main", "openhands"}

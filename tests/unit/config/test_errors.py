@@ -38,7 +38,7 @@ MODEL_ERRORS = [
     (f"{{id: m, {PRICING}, billingMultiplier: 1001}}", "models[0].billingMultiplier", "must be above 0 and at most"),
     (f"{{id: m, {PRICING}, billingMultiplier: 1.0000001}}", "models[0].billingMultiplier", "more than 6 decimals"),
     (f"{{id: m, {PRICING}, size: MIDDLE}}", "models[0].size", "must be one of SMALL, BIG"),
-    (f"{{id: m, {PRICING}, type: gemini}}", "models[0].type", "must be one of openai, anthropic"),
+    (f"{{id: m, {PRICING}, type: cohere}}", "models[0].type", "must be one of openai, responses, anthropic, gemini"),
     (f"{{id: m, {PRICING}, wallet: old}}", "models[0].wallet", "must be one of legacy, new"),
     (f"{{id: 'a*b', {PRICING}}}", "models[0].id", "with '*' only at the end"),
     (f"{{id: '', {PRICING}}}", "models[0].id", "must be 1 to 256 visible ASCII characters"),
@@ -47,6 +47,9 @@ MODEL_ERRORS = [
     (f"{{id: m, {PRICING}, upstream: main}}", "models[0].upstream", "when MAIN_TARGET_SERVER is set"),
     (f"{{id: m, {PRICING}, upstream: troll}}", "models[0].upstream", "when TROLL_API_KEY is set"),
     (f"{{id: m, {PRICING}}}", "models[0].upstream", "is required, since there is no upstream to fall back to"),
+    (f"{{id: m, {PRICING}, upstream: demo, fallbacks: [demo]}}", "models[0].fallbacks[0]", "serves this model"),
+    (f"{{id: m, {PRICING}, upstream: demo, fallbacks: [x]}}", "models[0].fallbacks[0]", "there is no upstream `x`"),
+    (f"{{id: m, {PRICING}, upstream: demo, fallbacks: [{{}}]}}", "models[0].fallbacks[0].upstream", "is required"),
     (f"{{id: m, {PRICING}, upstream: demo}}, {{id: m, {PRICING}, upstream: demo}}", "models[1].id", "earlier model"),
 ]
 
@@ -75,10 +78,11 @@ UPSTREAM_ERRORS = [
     ("baseUrl: 'https://h', formats: []", ".formats", "is required"),
     (f"{URL}, formats: [openai]", ".formats", "stands beside `type`"),
     ("baseUrl: 'https://h', formats: [openai, openai]", ".formats[1]", "is given twice"),
-    ("baseUrl: 'https://h', formats: [gemini]", ".formats[0]", "must be one of openai, anthropic"),
+    ("baseUrl: 'https://h', formats: [cohere]", ".formats[0]", "must be one of openai, responses, anthropic, gemini"),
     (f"{URL}, apiKey: a, keys: [b]", ".apiKey", "stands beside `keys`"),
     (f"{URL}, apiKey: ''", ".apiKey", "not empty"),
     (f"{URL}, keys: ['a b']", ".keys[0]", "without spaces"),
+    (f"{URL}, keys: [{{key: a, backup: true}}]", ".keys[0].backup", "leaves no key to begin with"),
     (f"{URL}, keys: [{{id: a}}]", ".keys[0].key", "is required"),
     (f"{URL}, keys: [{{key: a, id: a}}]", ".keys[0].id", "ids are public"),
     (f"{URL}, keys: [a, {{key: b, id: local-1}}]", ".keys[1].id", "is the id of an earlier key"),
@@ -262,6 +266,8 @@ def test_describe_speaks_the_files_words():
         "bodyTimeout": "60s",
         "keepAlive": "75s",
         "failedAuthPerMinutePerIp": 60,
+        "streamPing": "15s",
+        "thoughtMemoryBytes": 64 * 2**20,
     }
     assert shown["reloadInterval"] == "30s"
     assert shown["listeners"] == [{"port": 8080, "wallet": "legacy"}]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trollproxy.config.units import ByteSize, Multiplier, Seconds, Usd
+from trollproxy.config.units import ByteSize, Multiplier, Seconds, SecondsOrOff, Usd
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,16 @@ def test_any_text_is_read_or_refused(text):
     for unit in (Seconds, ByteSize, Usd, Multiplier):
         with suppress(ValueError):
             unit.parse(text)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(0, 0), ("0", 0), ("0s", 0), ("1h", 3600), (0.5, 0.5)])
+def test_a_duration_may_be_switched_off_where_that_makes_sense(value: object, seconds: float) -> None:
+    found = SecondsOrOff.parse(value)
+    assert found == seconds
+    assert SecondsOrOff.parse(found.shown()) == seconds
+
+
+@pytest.mark.parametrize("value", [-1, "25h", "never", None, False])
+def test_off_is_nothing_but_zero(value: object) -> None:
+    with pytest.raises(ValueError):
+        SecondsOrOff.parse(value)

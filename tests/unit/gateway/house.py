@@ -26,12 +26,15 @@ from trollproxy.gateway.callers import CallerPolicy, Callers
 from trollproxy.gateway.exchange import ClientRequest
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.observer import Observer
-from trollproxy.gateway.pipeline import Pipeline
+from trollproxy.gateway.passages import Passages
+from trollproxy.gateway.pipeline import Carriers, Pipeline
 from trollproxy.gateway.snapshot import Live, Snapshot
 from trollproxy.money.accounts import Accounts
 from trollproxy.money.recorder import Recorder
 from trollproxy.money.writer import Writer, WriterPolicy
 from trollproxy.policy.keys import CLIENT_PREFIX, FRIEND_PREFIX, mint, read_key
+from trollproxy.policy.retrying import RetryPolicy
+from trollproxy.policy.vault import Vault
 from trollproxy.records import (
     Charge,
     ClientKey,
@@ -47,7 +50,8 @@ from trollproxy.records import (
 )
 from trollproxy.telemetry.metrics import Metrics
 from trollproxy.wire import OPENAI_CHAT
-from trollproxy.wire.format import Format
+from trollproxy.wire.format import Entry, Format
+from trollproxy.wire.thoughts import Memory
 
 PEPPER = b"pepper"
 KEY = mint(CLIENT_PREFIX, bytes(range(30)))
@@ -134,6 +138,9 @@ class House:
         keys = tuple(UpstreamKey(key_id=f"uk-{n}", secret=f"secret-{n}") for n in (1, 2))
         self.provider = Provider(name="acme", endpoints={"openai_chat": endpoint}, keys=keys)
         self.live = Live(Snapshot((), {}))
+        self.vault: Vault[Memory] = Vault(1_000_000)
+        self.ping_s = 60.0
+        self.retries = RetryPolicy(max_rounds=1, patience_s=0.0)  # each provider once, and nobody waits
         self.show()
         self._fill_store()
 
@@ -151,9 +158,18 @@ class House:
             callers=self.callers,
             live=self.live,
             billing=Billing(self.sink, self.policy),
-            attempts=Attempts(self.upstream),
+            carriers=self._carriers(),
             observer=Observer(self.metrics),
         )
+
+    def _carriers(self) -> Carriers:
+        passages = Passages(self.vault)
+        attempts = Attempts(self.upstream, passages, policy=self.retries, chance=lambda: 0.0, sleep=self._sleep)
+        return Carriers(passages=passages, attempts=attempts, ping_s=self.ping_s)
+
+    async def _sleep(self, seconds: float) -> None:
+        await self.checkpoints("retry wait")
+        self.clock.advance(seconds)
 
     def request(self, body: bytes, key: str | None = KEY, wire: Format = OPENAI_CHAT) -> ClientRequest:
         async def read_body() -> bytes:
@@ -162,9 +178,8 @@ class House:
 
         return ClientRequest(
             format=wire,
-            operation="generate",
+            entry=Entry(),
             headers={},
-            query="",
             credential=key,
             peer="1.1.1.1",
             wallet="legacy",
@@ -182,6 +197,11 @@ class House:
 
     def begin(self, body: bytes) -> asyncio.Task[None]:
         return asyncio.create_task(self.pipeline().serve(self.request(body), self.client))
+
+    @property
+    def asked(self) -> list[str]:
+        """The providers that were asked, in order, by the first part of their hosts' names."""
+        return [call.endpoint.host.removesuffix(".test") for call in self.upstream.calls]
 
     @property
     def error_code(self) -> str:

@@ -6,7 +6,7 @@ import pytest
 from tests.fakes import FakeReply
 from tests.unit.gateway.house import COST, House, ask, play, stream, whole
 from trollproxy.errors import UpstreamTimeout
-from trollproxy.gateway.attempt import MAX_KEYS_TRIED
+from trollproxy.policy.retrying import RetryPolicy
 from trollproxy.records import UpstreamKey
 
 
@@ -88,7 +88,7 @@ def test_not_more_than_a_few_keys_are_tried() -> None:
     async def scene(house: House) -> None:
         with_keys(house, 5)
         assert (await house.serve()).status == 429
-        assert len(house.upstream.calls) == MAX_KEYS_TRIED
+        assert len(house.upstream.calls) == RetryPolicy().max_keys
 
     play(lambda: House(*(refusal(429) for _ in range(5))), scene)
 

@@ -29,6 +29,7 @@ from trollproxy.gateway.callers import Caller
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.records import Charge, Intent, Progress
 from trollproxy.wire import ANTHROPIC, OPENAI_CHAT
+from trollproxy.wire.format import Entry
 
 MILLION_BYTES = 3_000_000  # a million tokens at three bytes each
 
@@ -36,8 +37,8 @@ MILLION_BYTES = 3_000_000  # a million tokens at three bytes each
 def exchange_of(house: House, body: bytes, input_bytes: int = 0) -> Exchange:
     exchange = Exchange(house.request(body), "req_1", house.clock.clock)
     exchange.caller = Caller(None, house.accounts.put(house.store.users["ann"]))
-    exchange.ask = OPENAI_CHAT.read_ask(body, "generate")
-    exchange.model = house.model
+    exchange.ask = OPENAI_CHAT.read_ask(body, Entry())
+    exchange.model, exchange.upstream_model = house.model, "real-m"
     exchange.input_bytes = input_bytes
     return exchange
 
@@ -107,7 +108,7 @@ def test_counting_tokens_is_free_and_leaves_no_charge() -> None:
         house.show()
         house.change_user(credits_nusd=0)
         request = msgspec.structs.replace(
-            house.request(ask(), wire=ANTHROPIC), operation="count_tokens", query="beta=true"
+            house.request(ask(), wire=ANTHROPIC), entry=Entry(operation="count_tokens", is_beta=True)
         )
         await house.pipeline().serve(request, house.client)
         assert house.client.status == 200
@@ -167,6 +168,8 @@ def test_many_requests_of_one_balance_do_not_overspend() -> None:
 def billed(house: House, **members: object) -> tuple[Billing, Exchange]:
     """An exchange that may be forwarded."""
     exchange, billing = exchange_of(house, ask(**members), 300), Billing(house.sink, HoldPolicy())
+    assert exchange.model is not None
+    exchange.supplier = exchange.model.suppliers[0]
     billing.hold(exchange)
     return billing, exchange
 

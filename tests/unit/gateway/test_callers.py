@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import NOON_S, TODAY
+from tests.fakes import NOON_S, TODAY, make_charge
 from tests.unit.gateway.desk import ENVIRONMENT_KEY, FRIEND, KEY, PEPPER, Desk, mint_key, play
 from trollproxy.errors import Forbidden, GatewayError, StoreUnavailable, Unauthenticated
 from trollproxy.gateway import callers as module
@@ -253,5 +253,35 @@ def test_the_limit_is_by_tier_and_lifted_by_ref_credits() -> None:
         assert lifted is not None
         assert other is not None
         assert (lifted.limit, lifted.allowed, other.limit, other.allowed) == (4, True, 2, False)
+
+    play(scene)
+
+
+def test_what_a_friend_spent_before_a_crash_counts_though_the_store_does_not_have_it_yet() -> None:
+    async def scene(desk: Desk) -> None:
+        key = desk.add_friend(model_limits={"m": ModelLimit()})
+        desk.store.spend[key.key_id, TODAY] = {"m": 5}
+        desk.accounts.inherit(make_charge(1, friend_key_id=key.key_id, model="m", cost_nusd=30))
+        desk.accounts.inherit(make_charge(2, friend_key_id=key.key_id, model="n", cost_nusd=7))
+        caller = await desk.enter(FRIEND)
+        assert caller.spend is not None
+        assert caller.spend.spent == {"m": 35, "n": 7}
+
+    play(scene)
+
+
+def test_a_friends_day_is_read_in_a_quiet_moment() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.add_friend()
+        seen: list[bool] = []
+        real = desk.store.read_friend_spend
+
+        async def read_friend_spend(key_id: str, day: str) -> dict[str, int]:
+            seen.append(desk.books.is_quiet)
+            return await real(key_id, day)
+
+        desk.store.read_friend_spend = read_friend_spend  # type: ignore[method-assign]
+        await desk.enter(FRIEND)
+        assert seen == [True]
 
     play(scene)

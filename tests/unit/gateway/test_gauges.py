@@ -1,15 +1,18 @@
 """The gauges read the parts as they are at the scrape."""
 
 import asyncio
+from typing import Any
 
+import msgspec
 import pytest
 
 from tests.aio import run
 from tests.fakes import make_charge, make_intent
 from tests.unit.gateway.house import House, ask, play, whole
 from trollproxy.errors import InvalidRequest
-from trollproxy.gateway.gauges import register_gauges, register_journal_gauges
+from trollproxy.gateway.gauges import register_gauges, register_journal_gauges, shown_state
 from trollproxy.money.journal import JournalUnavailable
+from trollproxy.policy.pool import MemberStatus
 
 
 def render(house: House) -> dict[str, float]:
@@ -48,6 +51,8 @@ def test_at_rest() -> None:
             assert found[f"trollproxy_{name}"] == 0
         assert found['trollproxy_upstream_keys{provider="acme",state="healthy"}'] == 2
         assert found['trollproxy_upstream_keys{provider="acme",state="resting"}'] == 0
+        assert found['trollproxy_upstream_keys{provider="acme",state="lost"}'] == 0
+        assert found['trollproxy_breakers_open{provider="acme"}'] == 0
 
     run(scene())
 
@@ -58,9 +63,11 @@ def test_at_work() -> None:
         task = house.begin(ask())
         await house.checkpoints.reached.wait()
         pool = house.live.snapshot.keys["acme"]
-        key = pool.pick(0.0)
-        assert key is not None
-        pool.report_failure(key, house.clock.now_s + 5)
+        lease = pool.pick(0.0)
+        assert lease is not None
+        lease.report("rate", house.clock.now_s, 5.0)
+        breaker = house.live.snapshot.breakers["acme", "m"]
+        breaker.state, breaker.changes = "open", {"open": 2}
         house.recorder.record(make_charge(1))
         found = render(house)
         assert found["trollproxy_requests_in_flight"] == 1
@@ -68,6 +75,9 @@ def test_at_work() -> None:
         assert found["trollproxy_callers_in_memory"] == 1
         assert 0 < found["trollproxy_held_usd"] < 1
         assert found['trollproxy_upstream_keys{provider="acme",state="resting"}'] == 1
+        assert found['trollproxy_upstream_key_changes_total{cause="rate",change="resting",provider="acme"}'] == 1
+        assert found['trollproxy_breakers_open{provider="acme"}'] == 1
+        assert found['trollproxy_breaker_changes_total{provider="acme",state="open"}'] == 2
         task.cancel()
         await asyncio.wait([task])
 
@@ -108,3 +118,12 @@ def test_what_is_flushed_is_acknowledged_and_what_is_refused_for_good_counted() 
         assert found["trollproxy_journal_unacknowledged_bytes"] == 0 < found["trollproxy_journal_bytes"]
 
     run(scene())
+
+
+def test_one_word_for_a_key() -> None:
+    key = MemberStatus(
+        id="k", state="healthy", failure=None, is_lost=False, rests_for_s=0.0, leases=0, is_standing_by=False
+    )
+    changed: list[dict[str, Any]] = [{}, {"is_standing_by": True}, {"state": "half_open"}, {"state": "resting", "is_lost": True}]
+    words = [shown_state(msgspec.structs.replace(key, **changes)) for changes in changed]
+    assert words == ["healthy", "standing_by", "half_open", "lost"]

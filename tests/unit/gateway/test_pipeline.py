@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from tests.fake_client import FakeClientStream
 from tests.fakes import NOON_S, FakeReply, streamed
 from tests.unit.gateway.house import (
     ANSWER,
@@ -36,6 +37,7 @@ from trollproxy.errors import (
 from trollproxy.gateway.snapshot import Snapshot
 from trollproxy.records import ModelLimit
 from trollproxy.wire import ANTHROPIC
+from trollproxy.wire.format import Entry
 
 
 def test_a_whole_answer() -> None:
@@ -183,8 +185,10 @@ def test_an_error_before_the_first_event_is_a_proper_error() -> None:
         assert (client.status, house.error_code) == (429, "upstream_rate_limited")
 
     error = b'data: {"error":{"type":"rate_limit_error","message":"x"}}\n\n'
-    [charge] = play(lambda: House(streamed(error[:10], error[10:])), scene).sink.charges
+    answers = [streamed(error[:10], error[10:]) for _ in range(2)]  # a key each
+    [charge] = play(lambda: House(*answers), scene).sink.charges
     assert charge.cost_nusd == 0
+    assert all(answer.is_closed for answer in answers)
 
 
 def test_a_store_that_is_down_is_told() -> None:
@@ -199,8 +203,33 @@ def test_a_store_that_is_down_is_told() -> None:
 def test_a_model_served_in_another_format() -> None:
     async def scene(house: House) -> None:
         client = await house.serve(ask(), wire=ANTHROPIC)
+        assert client.status == 200
+        assert [block["text"] for block in json.loads(client.body)["content"]] == ["Hello"]
+        assert house.upstream.calls[0].endpoint.path == "/v1/chat/completions"
+        assert json.loads(house.upstream.calls[0].body)["model"] == "real-m"
+
+    (charge,) = play(lambda: House(whole()), scene).sink.charges
+    assert (charge.format, charge.cost_nusd, charge.ended_by) == ("anthropic", COST, "completed")
+
+
+def test_what_the_models_provider_cannot_be_told_is_refused_and_free() -> None:
+    async def scene(house: House) -> None:
+        client = await house.serve(ask(top_k=5), wire=ANTHROPIC)
         assert client.status == 400
-        assert json.loads(client.body)["error"]["details"]["code"] == "format_not_supported"
+        assert json.loads(client.body)["error"]["details"]["code"] == "not_translatable"
+        assert house.upstream.calls == []
+
+    assert play(House, scene).sink.charges == []
+
+
+def test_a_prompt_is_measured_for_a_provider_of_another_format() -> None:
+    async def scene(house: House) -> None:
+        client = FakeClientStream()
+        request = msgspec.structs.replace(house.request(ask(), wire=ANTHROPIC), entry=Entry(operation="count_tokens"))
+        await asyncio.create_task(house.pipeline().serve(request, client))
+        assert client.status == 200
+        assert json.loads(client.body)["input_tokens"] > 0
+        assert house.upstream.calls == []
 
     assert play(House, scene).sink.charges == []
 

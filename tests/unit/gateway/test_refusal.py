@@ -5,14 +5,22 @@ import json
 import pytest
 
 from tests.fake_client import FakeClientStream
+from tests.unit.gateway.house import House
+from trollproxy.chat import Ask
 from trollproxy.errors import GatewayError, InsufficientCredits, InvalidRequest, RateLimited, Unauthenticated
+from trollproxy.gateway.exchange import Exchange
 from trollproxy.gateway.refusal import error_headers, refuse
 from trollproxy.wire import ANTHROPIC, OPENAI_CHAT
-from trollproxy.wire.format import Format
+from trollproxy.wire.format import Entry, Format
+
+ASK = Ask(model="m", stream=True)
 
 
 def refused(client: FakeClientStream, wire: Format = OPENAI_CHAT) -> FakeClientStream:
-    refuse(client, InvalidRequest("No."), wire=wire, request_id="r", headers=[("x-one", "1")])
+    house = House()
+    exchange = Exchange(house.request(b"", wire=wire), "r", house.clock.clock)
+    exchange.meter = wire.meter(ASK, Entry()) if client.is_started else None
+    refuse(client, InvalidRequest("No."), exchange=exchange, headers=[("x-one", "1")])
     return client
 
 
@@ -29,7 +37,7 @@ def test_the_end_of_a_stream_that_has_begun(wire: Format) -> None:
     client = FakeClientStream()
     client.start(200, [])
     refused(client, wire)
-    assert client.pieces == [wire.write_error_event(InvalidRequest("No."), "r")]
+    assert client.pieces == [wire.meter(ASK, Entry()).write_error(InvalidRequest("No."), "r")]
     assert client.is_ended
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from tests.fakes import make_price
 from trollproxy.gateway.snapshot import Live, Snapshot
-from trollproxy.records import Endpoint, Model, Provider, UpstreamKey
+from trollproxy.records import Endpoint, Model, Provider, Supplier, UpstreamKey
 
 KEYS = (UpstreamKey(key_id="a", secret="1"), UpstreamKey(key_id="b", secret="2"))
 PROVIDER = Provider(name="acme", endpoints={"openai_chat": Endpoint(host="h", port=1, tls=False, path="/")}, keys=KEYS)
@@ -13,6 +13,19 @@ MODEL = Model(model_id="m", provider="acme", price=make_price())
 
 def snapshot(provider: Provider = PROVIDER, previous: Snapshot | None = None) -> Snapshot:
     return Snapshot([MODEL], {provider.name: provider}, previous)
+
+
+def picked(view: Snapshot, provider: str = "acme") -> UpstreamKey:
+    lease = view.keys[provider].pick(0.0)
+    assert lease is not None
+    return lease.value
+
+
+def rest_first(view: Snapshot) -> None:
+    lease = view.keys["acme"].pick(0.0)
+    assert lease is not None
+    lease.report("rate", 0.0, 100.0)
+    lease.release()
 
 
 def test_it_knows_models_providers_and_keys() -> None:
@@ -24,20 +37,33 @@ def test_it_knows_models_providers_and_keys() -> None:
 
 def test_the_health_of_keys_survives_a_reload() -> None:
     before = snapshot()
-    before.keys["acme"].report_failure(KEYS[0], 100.0)
+    rest_first(before)
     changed = msgspec.structs.replace(PROVIDER, headers=(("x", "y"),))
     after = snapshot(changed, before)
     assert after.keys["acme"] is before.keys["acme"]
-    assert [after.keys["acme"].pick(0.0) for _ in range(2)] == [KEYS[1], KEYS[1]]
+    assert picked(after) == picked(after) == KEYS[1]
+    more = (*KEYS, UpstreamKey(key_id="c", secret="3"))
+    third = snapshot(msgspec.structs.replace(PROVIDER, keys=more), after)
+    assert {picked(third), picked(third)} == {KEYS[1], more[2]}
 
 
 def test_other_keys_begin_healthy() -> None:
     before = snapshot()
-    before.keys["acme"].report_failure(KEYS[0], 100.0)
-    after = snapshot(msgspec.structs.replace(PROVIDER, keys=KEYS[:1]), before)
-    assert after.keys["acme"].pick(0.0) == KEYS[0]
+    rest_first(before)
+    replaced = msgspec.structs.replace(KEYS[0], secret="new")
+    assert picked(snapshot(msgspec.structs.replace(PROVIDER, keys=(replaced,)), before)) == replaced
     renamed = snapshot(msgspec.structs.replace(PROVIDER, name="other"), before)
-    assert renamed.keys["other"].pick(0.0) == KEYS[0]
+    assert picked(renamed, "other") == KEYS[0]
+
+
+def test_breakers_live_on_and_there_is_one_for_each_supplier() -> None:
+    fallback = Supplier(provider="other", upstream_model="n")
+    model = msgspec.structs.replace(MODEL, fallbacks=(fallback,))
+    providers = {"acme": PROVIDER, "other": msgspec.structs.replace(PROVIDER, name="other")}
+    before = Snapshot([model], providers)
+    assert set(before.breakers) == {("acme", "m"), ("other", "m")}
+    after = Snapshot([MODEL], providers, before)
+    assert after.breakers == {("acme", "m"): before.breakers["acme", "m"]}
 
 
 def test_a_view_does_not_follow_what_it_was_made_of() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes import NOON_S
+from tests.fakes import NOON_S, TODAY, make_charge
 from trollproxy.money.accounts import Account, Accounts
 from trollproxy.records import User, Wallet
 
@@ -93,12 +93,34 @@ def test_an_account_that_nobody_refers_to_is_forgotten() -> None:
     accounts.put(user(1))
     gc.collect()
     assert accounts.get("ann") is None
-    accounts.charge_flushed("ann", "legacy", 5)  # whoever was forgotten is read anew
+    accounts.charge_flushed(make_charge(1, cost_nusd=5))  # whoever was forgotten is read anew
 
 
 def test_a_flushed_charge_finds_its_account() -> None:
     accounts = Accounts()
     account = accounts.put(user(100))
     account.unflushed["legacy"] = 30
-    accounts.charge_flushed("ann", "legacy", 30)
+    accounts.charge_flushed(make_charge(1, cost_nusd=30))
     assert (account.user.credits_nusd, account.unflushed["legacy"]) == (70, 0)
+
+
+def test_what_a_friend_spent_in_an_earlier_run_is_known_until_the_store_has_it() -> None:
+    accounts = Accounts()
+    friends = {"friend_key_id": "fk", "cost_nusd": 30}
+    for seq, model in enumerate(("m", "m", "other"), start=1):
+        accounts.inherit(make_charge(seq, model=model, **friends))
+    accounts.inherit(make_charge(4))
+    assert accounts.lent_nusd("fk", TODAY) == {"m": 60, "other": 30}
+    assert accounts.lent_nusd("fk", "2025-10-08") == accounts.lent_nusd("key-1", TODAY) == {}
+    accounts.charge_flushed(make_charge(1, model="m", **friends))
+    assert accounts.lent_nusd("fk", TODAY) == {"m": 30, "other": 30}
+    accounts.charge_flushed(make_charge(9, model="m", **friends))  # of this run: the friend's own count has it
+    assert accounts.lent_nusd("fk", TODAY) == {"m": 30, "other": 30}
+
+
+def test_less_than_nothing_held_is_noticed() -> None:
+    accounts = Accounts()
+    account = accounts.put(user(1))
+    assert accounts.overdrawn_holds() == 0
+    account.held["new"] = -1
+    assert accounts.overdrawn_holds() == 1

@@ -157,3 +157,11 @@ def test_a_crashs_charge_tells_the_facts_of_its_intent() -> None:
     assert {name: getattr(charge, name) for name in shared} == {name: getattr(intent, name) for name in shared}
     assert (charge.price_version, charge.multiplier_micro) == (intent.price.version, intent.price.multiplier_micro)
     assert (charge.upstream_key_id, charge.first_token_ms) == ("", None)
+
+
+def test_the_last_intent_of_an_exchange_counts_and_stands_at_its_own_place() -> None:
+    unsettled = Unsettled()
+    for number, intent in enumerate((make_intent(1), make_intent(2), make_intent(1, provider="other")), start=1):
+        unsettled.take(number, intent)
+    assert list(unsettled.numbers().items()) == [("req-2", 2), ("req-1", 3)]
+    assert [charge.provider for charge in unsettled.crashed()] == ["acme", "other"]

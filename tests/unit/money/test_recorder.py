@@ -272,3 +272,19 @@ def test_recovery_passes_its_boundaries() -> None:
     Recorder(crashed(), at=passed.append).recover()
     one = ["before_charge", "after_charge"]
     assert passed == ["before_recovery", *one, *one, "after_recovery"]
+
+
+def test_an_intent_for_another_provider_takes_the_place_of_the_first() -> None:
+    """What is below the newer one is no longer waited for, and nothing below another's is forgotten."""
+    journal = MemoryJournal()
+    recorder = Recorder(journal)
+    recorder.intend(make_intent(1))
+    recorder.intend(make_intent(2))
+    recorder.intend(make_intent(1, provider="other"))
+    assert recorder.unsettled == 2
+    assert recorder.done_before(3) == 1
+    recorder.record(make_charge(2))
+    assert recorder.done_before(4) == 2
+    again = Recorder(journal)
+    assert again.recover() == 1
+    assert charges(journal)[-1].provider == "other"

@@ -121,6 +121,16 @@ def test_gauges_are_read_at_each_scrape() -> None:
     assert value(metrics, "pool_keys", state="down", key='k"2\n') == 2
 
 
+def test_a_counter_that_somebody_else_keeps_is_shown_as_one() -> None:
+    metrics = counting()
+    counts: dict[tuple[str, ...], float] = {("a",): 1.0}
+    metrics.counter("offences", "Offences.", lambda: counts, labels=("what",))
+    assert value(metrics, "offences_total", what="a") == 1
+    counts["a",] = 3
+    assert value(metrics, "offences_total", what="a") == 3
+    assert b"# TYPE trollproxy_offences_total counter" in metrics.render()
+
+
 def test_a_gauge_is_registered_once_and_reads_its_own_labels() -> None:
     metrics = counting()
     metrics.gauge("lag", "Lag.", lambda: {("a", "b"): 1.0}, labels=("one",))
@@ -158,10 +168,12 @@ def test_every_code_that_is_raised_is_a_label() -> None:
 
 
 def registered_gauges() -> set[str]:
-    """The name in every `….gauge("name", …)` of the package."""
+    """The name in every `….gauge("name", …)` of the package, and of the counters that others keep."""
     sources = Path(errors.__file__).parent.rglob("*.py")
-    found = {n for path in sources for n in re.findall(r"""\.gauge\(\s*"(\w+)\"""", path.read_text(encoding="utf-8"))}
-    return {m.PREFIX + name.removeprefix(m.PREFIX) for name in found}
+    texts = [path.read_text(encoding="utf-8") for path in sources]
+    gauges = {n for text in texts for n in re.findall(r"""\.gauge\(\s*"(\w+)\"""", text)}
+    counters = {n + "_total" for text in texts for n in re.findall(r"""\.counter\(\s*"(\w+)\"""", text)}
+    return {m.PREFIX + name.removeprefix(m.PREFIX) for name in gauges | counters}
 
 
 def test_the_doc_names_every_metric_and_bucket_and_no_other() -> None:

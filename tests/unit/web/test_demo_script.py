@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trollproxy.records import FormatName
+from trollproxy.chat import FormatName
 from trollproxy.web.demo_prompt import arguments_for
 from trollproxy.web.demo_script import TOKEN_DELAY_S, Script, count, models, play
 

@@ -1,0 +1,222 @@
+"""What a request can ask for, item by item, and which items a given request uses.
+
+Each wire format says of every feature whether it carries it, carries it with a loss that is named, or cannot. The
+tables decide what is refused, and docs/compatibility.md is printed from them.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+from trollproxy.chat.parts import Media, Part, Refusal, Text, Thinking, ToolCall, ToolResult
+from trollproxy.chat.request import Reasoning, Request, Sampling, Tool, ToolChoice
+
+Feature = Literal[
+    "system",
+    "system_inside",
+    "image_data",
+    "image_url",
+    "image_file",
+    "document_data",
+    "document_url",
+    "document_file",
+    "document_text",
+    "document_context",
+    "document_citations",
+    "audio_data",
+    "audio_url",
+    "audio_file",
+    "video_data",
+    "video_url",
+    "video_file",
+    "image_detail",
+    "assistant_media",
+    "refusal_inside",
+    "citations_inside",
+    "thinking_inside",
+    "tools",
+    "tools_custom",
+    "tools_strict",
+    "tool_choice_auto",
+    "tool_choice_none",
+    "tool_choice_any",
+    "tool_choice_one",
+    "tool_choice_some",
+    "parallel_off",
+    "parallel_on",
+    "result_media",
+    "result_error",
+    "max_output_tokens",
+    "stop",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "choices",
+    "output_json",
+    "output_schema",
+    "reasoning_off",
+    "reasoning_on",
+    "reasoning_adaptive",
+    "reasoning_effort",
+    "reasoning_budget",
+    "reasoning_shown",
+    "reasoning_hidden",
+    "cache_marks",
+    "cache_whole",
+    "cache_key",
+    "user",
+    "tier",
+    "verbosity",
+    "metadata",
+]
+FEATURES: tuple[Feature, ...] = get_args(Feature)
+
+_SAMPLING: tuple[Feature, ...] = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+)
+_PLAIN: tuple[Feature, ...] = ("max_output_tokens", "cache_key", "user", "tier", "verbosity", "metadata")
+_MEDIA: dict[tuple[str, str], Feature] = {
+    ("image", "data"): "image_data",
+    ("image", "url"): "image_url",
+    ("image", "file_id"): "image_file",
+    ("document", "data"): "document_data",
+    ("document", "url"): "document_url",
+    ("document", "file_id"): "document_file",
+    ("document", "text"): "document_text",
+    ("audio", "data"): "audio_data",
+    ("audio", "url"): "audio_url",
+    ("audio", "file_id"): "audio_file",
+    ("video", "data"): "video_data",
+    ("video", "url"): "video_url",
+    ("video", "file_id"): "video_file",
+}
+
+
+class CannotSay(Exception):  # noqa: N818 - a statement of a format about a request; translation makes the error of it
+    """A format has no words for something that a request asks for."""
+
+    def __init__(self, feature: Feature, why: str) -> None:
+        super().__init__(feature, why)
+        self.feature = feature
+        self.why = why
+
+
+def features_of(request: Request) -> set[Feature]:
+    """Everything that the request uses."""
+    used: set[Feature] = {name for name in _PLAIN if getattr(request, name) is not None}
+    used.update(_of_whole(request))
+    used.update(_of_sampling(request.sampling), _of_reasoning(request.reasoning), _of_choice(request.tool_choice))
+    used.update(feature for tool in request.tools for feature in _of_tool(tool))
+    used.update(feature for text in request.system for feature in _of_part(text, "system"))
+    used.update(feature for turn in request.turns for part in turn.parts for feature in _of_part(part, turn.role))
+    return used
+
+
+def _of_whole(request: Request) -> Iterator[Feature]:
+    if request.system:
+        yield "system"
+    if any(turn.role == "system" for turn in request.turns):
+        yield "system_inside"
+    if request.stop:
+        yield "stop"
+    if request.cache is not None:
+        yield "cache_whole"
+    if request.output is not None:
+        yield "output_json" if request.output.schema is None else "output_schema"
+    if request.parallel_tools is not None:
+        yield "parallel_on" if request.parallel_tools else "parallel_off"
+
+
+def _of_sampling(sampling: Sampling) -> Iterator[Feature]:
+    yield from (name for name in _SAMPLING if getattr(sampling, name) is not None)
+    if sampling.choices != 1:
+        yield "choices"
+
+
+def _of_reasoning(reasoning: Reasoning | None) -> Iterator[Feature]:
+    if reasoning is None:
+        return
+    modes: dict[str, Feature] = {"off": "reasoning_off", "on": "reasoning_on", "adaptive": "reasoning_adaptive"}
+    if reasoning.mode is not None:
+        yield modes[reasoning.mode]
+    if reasoning.effort is not None:
+        yield "reasoning_effort"
+    if reasoning.budget_tokens is not None:
+        yield "reasoning_budget"
+    if reasoning.shows_thoughts is not None:
+        yield "reasoning_shown" if reasoning.shows_thoughts else "reasoning_hidden"
+
+
+def _of_choice(choice: ToolChoice | None) -> Iterator[Feature]:
+    if choice is None:
+        return
+    if len(choice.names) > 1 or (choice.names and choice.mode == "auto"):
+        yield "tool_choice_some"
+    elif choice.names:
+        yield "tool_choice_one"
+    else:
+        modes: dict[str, Feature] = {"auto": "tool_choice_auto", "none": "tool_choice_none", "any": "tool_choice_any"}
+        yield modes[choice.mode]
+
+
+def _of_tool(tool: Tool) -> Iterator[Feature]:
+    yield "tools_custom" if tool.is_custom else "tools"
+    if tool.strict:
+        yield "tools_strict"
+    if tool.cache is not None:
+        yield "cache_marks"
+
+
+def _of_part(part: Part, role: str) -> Iterator[Feature]:
+    match part:
+        case Text(citations=citations) if citations:
+            yield "citations_inside"
+        case Media():
+            yield from _of_media(part)
+            if role == "assistant":
+                yield "assistant_media"
+        case Thinking():
+            yield "thinking_inside"
+        case Refusal():
+            yield "refusal_inside"
+        case ToolCall(is_custom=True):
+            yield "tools_custom"
+        case ToolResult():
+            yield from _of_result(part)
+    if getattr(part, "cache", None) is not None:
+        yield "cache_marks"
+
+
+def _of_media(media: Media) -> Iterator[Feature]:
+    yield from (_MEDIA[media.kind, place] for place in _PLACES if getattr(media, place) is not None)
+    if media.detail is not None:
+        yield "image_detail"
+    if media.context is not None:
+        yield "document_context"
+    if media.wants_citations:
+        yield "document_citations"
+
+
+_PLACES = ("data", "url", "file_id", "text")
+
+
+def _of_result(result: ToolResult) -> Iterator[Feature]:
+    if result.is_error:
+        yield "result_error"
+    if result.is_custom:
+        yield "tools_custom"
+    for part in result.parts:
+        if isinstance(part, Media):
+            yield "result_media"
+            yield from _of_media(part)

@@ -1,0 +1,78 @@
+"""Choosing the way between a client's format and its model's provider, and the memory that some ways need.
+
+A provider that speaks the client's format is spoken to in it, and the bytes pass. Otherwise the conversation is
+translated into the first format that the provider has.
+"""
+
+from trollproxy.chat import FormatName
+from trollproxy.gateway.exchange import Exchange
+from trollproxy.policy.routing import upstream_name
+from trollproxy.policy.vault import Vault
+from trollproxy.records import Provider, Supplier
+from trollproxy.wire import FORMATS
+from trollproxy.wire.format import Format, Target
+from trollproxy.wire.passage import Passage, Passthrough
+from trollproxy.wire.thoughts import Memory
+from trollproxy.wire.translation import Told, Translation
+
+
+class Passages:
+    """Opens the way of each exchange."""
+
+    def __init__(self, vault: Vault[Memory]) -> None:
+        self._vault = vault
+
+    def lead(self, exchange: Exchange, supplier: Supplier, provider: Provider) -> None:
+        """Turn the exchange to one of its model's suppliers, who may know the model by another name and format."""
+        assert exchange.model is not None
+        assert exchange.ask is not None
+        exchange.supplier = supplier
+        exchange.upstream_model = upstream_name(exchange.model, exchange.ask.model, supplier)
+        exchange.passage = self.open(exchange, provider)
+
+    def open(self, exchange: Exchange, provider: Provider) -> Passage:
+        request, ask = exchange.request, exchange.ask
+        assert ask is not None
+        spoken = spoken_format(provider, request.format)
+        if spoken == request.format.name:
+            return Passthrough(request.format, ask, request.entry)
+        told = Told(
+            request_id=exchange.request_id, now_s=int(exchange.started_at_s), model=ask.model, entry=request.entry
+        )
+        recollection = _Recollection(self._vault, _tenant(exchange))
+        return Translation(request.format, FORMATS[spoken], told=told, recollection=recollection)
+
+
+def spoken_format(provider: Provider, client: Format) -> FormatName:
+    """The client's own if the provider speaks it, else the provider's first."""
+    return client.name if client.name in provider.endpoints else next(iter(provider.endpoints))
+
+
+def target_of(exchange: Exchange) -> Target:
+    assert exchange.model is not None
+    return Target(model=exchange.upstream_model, max_output_tokens=exchange.model.max_output_tokens)
+
+
+class _Recollection:
+    """The vault as one tenant sees it."""
+
+    __slots__ = ("_tenant", "_vault")
+
+    def __init__(self, vault: Vault[Memory], tenant: str) -> None:
+        self._vault = vault
+        self._tenant = tenant
+
+    def recall(self, call_id: str) -> Memory | None:
+        return self._vault.recall(self._tenant, call_id)
+
+    def keep(self, call_id: str, memory: Memory) -> None:
+        self._vault.keep(self._tenant, call_id, memory)
+
+
+def _tenant(exchange: Exchange) -> str:
+    """Who may see it again: the account with all its keys, or the one friend. The prefixes keep the names apart."""
+    caller = exchange.caller
+    assert caller is not None
+    if caller.friend is not None:
+        return f"friend:{caller.friend.key_id}"
+    return f"user:{caller.account.user.username}" if caller.account is not None else "environment"

@@ -1,0 +1,209 @@
+"""What whole answers and streams of the dialect share: the members of a message, the words for its end, accounting."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from trollproxy.chat import Citation, Finish, TokenScore, Usage
+from trollproxy.wire.body import decode_reply
+
+
+class Score(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: "list[Score] | None" = None
+
+
+class Logprobs(msgspec.Struct):
+    content: list[Score] | None = None
+
+
+class UrlCitation(msgspec.Struct):
+    url: str | None = None
+    title: str | None = None
+    start_index: int | None = None
+    end_index: int | None = None
+
+
+class Annotation(msgspec.Struct):
+    url_citation: UrlCitation | None = None
+
+
+class Said(msgspec.Struct):
+    """What a call says. Arguments are a string by the book, an object with some providers."""
+
+    name: str | None = None
+    arguments: msgspec.Raw = msgspec.Raw()
+    input: str | None = None
+
+
+class Call(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: Said | None = None
+    custom: Said | None = None
+
+
+class TextPiece(msgspec.Struct):
+    text: str | None = None
+
+
+class Delta(msgspec.Struct):
+    """A piece of an answer, or a whole one."""
+
+    content: str | list[TextPiece] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[Call] | None = None
+    function_call: Said | None = None
+    annotations: list[Annotation] | None = None
+
+    @property
+    def thoughts(self) -> str:
+        return self.reasoning_content or self.reasoning or ""
+
+    @property
+    def words(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(piece.text or "" for piece in self.content)
+        return self.content or ""
+
+    @property
+    def calls(self) -> list[Call]:
+        """All calls; the deprecated single one among them."""
+        called = self.tool_calls or []
+        return [*called, Call(function=self.function_call)] if self.function_call is not None else called
+
+
+_FINISH: dict[str, Finish] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "refusal",
+    "error": "malformed",
+    "insufficient_system_resource": "malformed",
+}
+FINISH_WORDS: dict[Finish, str] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "tool_calls": "tool_calls",
+    "length": "length",
+    "context_full": "length",
+    "paused": "length",
+    "refusal": "content_filter",
+}
+
+
+def read_finish(word: str | None, *, has_calls: bool) -> Finish:
+    """Some servers say "stop" where the model called a tool; what they call is what counts."""
+    finish = _FINISH.get(word or "stop", "stop")
+    return "tool_calls" if finish == "stop" and has_calls else finish
+
+
+def read_arguments(raw: msgspec.Raw) -> str:
+    """The arguments as text."""
+    data = bytes(raw)
+    if data.startswith(b'"'):
+        return msgspec.json.decode(data, type=str)
+    return "" if data in (b"", b"null") else data.decode()
+
+
+def read_scores(logprobs: Logprobs | None) -> tuple[TokenScore, ...]:
+    return tuple(map(_score, (logprobs.content if logprobs is not None else None) or ()))
+
+
+def _score(score: Score) -> TokenScore:
+    return TokenScore(
+        token=score.token,
+        logprob=score.logprob,
+        bytes=tuple(score.bytes) if score.bytes is not None else None,
+        top=tuple(map(_score, score.top_logprobs or ())),
+    )
+
+
+def write_scores(scores: Iterable[TokenScore]) -> dict[str, object]:
+    return {"content": [{**_plain_score(score), "top_logprobs": [*map(_plain_score, score.top)]} for score in scores]}
+
+
+def _plain_score(score: TokenScore) -> dict[str, object]:
+    return {"token": score.token, "logprob": score.logprob, "bytes": score.bytes}
+
+
+def read_citations(annotations: list[Annotation] | None) -> Iterator[Citation]:
+    for annotation in annotations or ():
+        cited = annotation.url_citation
+        if cited is not None:
+            yield Citation(url=cited.url, title=cited.title, start=cited.start_index, end=cited.end_index)
+
+
+def write_citation(citation: Citation) -> dict[str, object] | None:
+    """A web page as an annotation; a place in a document has no form here."""
+    if citation.url is None:
+        return None
+    cited = {"url": citation.url, "title": citation.title or citation.url}
+    place = {"start_index": citation.start or 0, "end_index": citation.end or 0}
+    return {"type": "url_citation", "url_citation": cited | place}
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+_USAGE = msgspec.json.Decoder(_Usage | None)
+
+
+def read_usage(raw: bytes) -> Usage | None:
+    """Cached and written tokens are inside the prompt's count, reasoning inside the completion's: take them apart."""
+    usage = decode_reply(_USAGE, raw) if raw else None
+    if usage is None:
+        return None
+    prompt = usage.prompt_tokens_details or _PromptDetails()
+    read, written = _count_of(prompt.cached_tokens), _count_of(prompt.cache_write_tokens)
+    completion = usage.completion_tokens_details
+    reasoning = _count_of(completion.reasoning_tokens if completion else 0)
+    return Usage(
+        uncached=max(0, _count_of(usage.prompt_tokens) - read - written),
+        write_30m=written,  # reported without its lifetime; 30 minutes is the vendor's default
+        read=read,
+        out_text=max(0, _count_of(usage.completion_tokens) - reasoning),
+        out_reasoning=reasoning,
+    )
+
+
+def write_usage(usage: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.read, "cache_write_tokens": usage.written_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.out_reasoning},
+    }
+
+
+def _count_of(tokens: int | None) -> int:
+    return max(0, tokens or 0)
+
+
+def reply_id(given: str, request_id: str) -> str:
+    """The provider's id where there is one, in the shape that the dialect's clients know."""
+    name = given or request_id.removeprefix("req_")
+    return name if name.startswith("chatcmpl-") else f"chatcmpl-{name}"
+
+
+def call_id(given: str | None, request_id: str, number: int) -> str:
+    return given or f"call_{request_id.removeprefix('req_')}_{number}"

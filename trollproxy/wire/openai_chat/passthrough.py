@@ -1,0 +1,235 @@
+"""OpenAI Chat Completions, and the many providers that speak it.
+
+Reads of a request: model, stream, output limit, n. Reads of a stream: text length, usage, the end, errors. A stream
+without a usage event cannot be billed exactly, so one is always asked for and kept from clients that did not.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from trollproxy.chat import Ask, FormatName
+from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
+from trollproxy.wire.body import check_model, decode_reply, decode_request, names_model_twice, replace_members
+from trollproxy.wire.errors_in import stream_error
+from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
+from trollproxy.wire.openai_chat.answers import read_usage
+from trollproxy.wire.openai_chat.errors_out import error_body, error_event
+from trollproxy.wire.openai_chat.tongue import ChatTongue
+from trollproxy.wire.sse import EVENT_STREAM, event_data
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Request(msgspec.Struct):
+    model: str
+    messages: list[msgspec.Raw]
+    stream: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream_options: _StreamOptions | None = None
+    n: int | None = None
+
+
+class _Said(msgspec.Struct):
+    """What a model says in a tool call; the rest of it is wrapping."""
+
+    name: str | None = None
+    arguments: msgspec.Raw = msgspec.Raw()  # a string by the book, an object with some providers
+    input: msgspec.Raw = msgspec.Raw()
+
+
+class _Call(msgspec.Struct):
+    function: _Said | None = None
+    custom: _Said | None = None
+
+
+class _Delta(msgspec.Struct):
+    """A piece of an answer, or a whole one."""
+
+    content: str | list[msgspec.Raw] | None = None  # a list of parts: rare, and counted as it stands
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_Call] | None = None
+    function_call: _Said | None = None
+
+
+class _ChunkChoice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_ChunkChoice] | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class _Choice(msgspec.Struct):
+    message: _Delta | None = None
+
+
+class _Reply(msgspec.Struct):
+    choices: list[_Choice]
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_CHUNK = msgspec.json.Decoder(_Chunk)
+_REPLY = msgspec.json.Decoder(_Reply)
+_NOTHING = (b"", b"null")
+
+
+class _ChatMeter(Meter):
+    __slots__ = ("_wants_usage",)
+
+    def __init__(self, *, wants_usage: bool) -> None:
+        super().__init__()
+        self._wants_usage = wants_usage
+
+    def _read(self, event: bytes) -> bool:
+        data = event_data(event)
+        if data == b"[DONE]":
+            self.is_complete = True
+            return True
+        if not data:
+            return True
+        chunk = decode_reply(_CHUNK, data)
+        if chunk is None:
+            self.error = UpstreamBroken("The provider sent a stream event that is not of its format.")
+            return False
+        return self._read_chunk(chunk)
+
+    def _read_chunk(self, chunk: _Chunk) -> bool:
+        if bytes(chunk.error) not in _NOTHING:
+            self.error = stream_error(bytes(chunk.error))
+            return False
+        for choice in chunk.choices or ():
+            if choice.delta is not None:
+                self._count(choice.delta)
+            if choice.finish_reason is not None:
+                self.may_end = True
+        usage = bytes(chunk.usage)
+        if usage in _NOTHING:
+            return True
+        self.usage = read_usage(usage) or self.usage
+        self.is_usage_final = self.usage is not None and (self.may_end or not chunk.choices)
+        return self._wants_usage or bool(chunk.choices)
+
+    def write_error(self, error: GatewayError, request_id: str) -> bytes:
+        return error_event(error, request_id)
+
+    def _count(self, delta: _Delta) -> None:
+        size = _size_of(delta)
+        if size:
+            self.text_bytes += size
+            self.has_output = True
+
+
+class OpenAIChat:
+    """The format's entry in FORMATS."""
+
+    name: FormatName = "openai_chat"
+    tongue: Tongue = ChatTongue()
+    keep_alive = b": ping\n\n"  # a comment: the vendor's SDKs break on an event without data
+
+    def read_ask(self, body: bytes, entry: Entry) -> Ask:
+        assert entry.operation == "generate", "the dialect has no other"
+        request = decode_request(_REQUEST, body)
+        check_model(request.model)
+        if not request.messages:
+            raise InvalidRequest("`messages` must hold at least one message.", param="messages")
+        options = request.stream_options
+        limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+        if limit is not None and limit < 1:
+            name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+            raise InvalidRequest(f"`{name}` must be at least 1.", param=name)
+        if request.n is not None and not 1 <= request.n <= _MAX_CHOICES:
+            raise InvalidRequest(f"`n` must be between 1 and {_MAX_CHOICES}.", param="n")
+        return Ask(
+            model=request.model,
+            stream=bool(request.stream),
+            max_output_tokens=limit,
+            wants_usage=not request.stream or bool(options and options.include_usage),
+            choices=request.n or 1,
+        )
+
+    def prepare(self, body: bytes, ask: Ask, upstream_model: str) -> bytes:
+        members: dict[str, object] = {}
+        if upstream_model != ask.model or names_model_twice(body):
+            members["model"] = upstream_model
+        if not ask.wants_usage:
+            members["stream_options"] = {**_stream_options(body), "include_usage": True}
+        return replace_members(body, members) if members else body
+
+    def upstream_path(self, path: str, entry: Entry, upstream_model: str) -> str:  # noqa: ARG002 - not in the path
+        return path
+
+    def auth_headers(self, secret: str) -> Headers:
+        return [("authorization", f"Bearer {secret}")]
+
+    def forward_headers(self, headers: Mapping[str, str]) -> Headers:
+        return [("openai-beta", headers["openai-beta"])] if "openai-beta" in headers else []
+
+    def meter(self, ask: Ask, entry: Entry) -> Meter:  # noqa: ARG002 - the body says all
+        return _ChatMeter(wants_usage=ask.wants_usage)
+
+    def stream_type(self, entry: Entry) -> str:  # noqa: ARG002 - there is one
+        return EVENT_STREAM
+
+    def read_whole(self, body: bytes) -> Whole:
+        reply = decode_reply(_REPLY, body)
+        if reply is None:
+            raise UpstreamBroken("The provider's answer is not of its format.")
+        text_bytes = sum(_size_of(choice.message) for choice in reply.choices if choice.message is not None)
+        return Whole(read_usage(bytes(reply.usage)), text_bytes)
+
+    def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
+        return error.status, error_body(error, request_id)
+
+    def request_id_header(self, request_id: str) -> tuple[str, str]:
+        return ("x-request-id", request_id)
+
+    def limit_headers(self, state: LimitState) -> Headers:
+        return [
+            ("x-ratelimit-limit-requests", str(state.limit)),
+            ("x-ratelimit-remaining-requests", str(state.remaining)),
+            ("x-ratelimit-reset-requests", f"{state.reset_s:.3f}s"),
+        ]
+
+
+_MAX_CHOICES = 128  # the vendor's own bound
+
+
+class _AnyStreamOptions(msgspec.Struct):
+    stream_options: dict[str, msgspec.Raw] | None = None
+
+
+_ANY_STREAM_OPTIONS = msgspec.json.Decoder(_AnyStreamOptions)
+
+
+def _stream_options(body: bytes) -> dict[str, msgspec.Raw]:
+    """The client's other stream options, which stay as they are."""
+    return decode_request(_ANY_STREAM_OPTIONS, body).stream_options or {}
+
+
+def _size_of(delta: _Delta) -> int:
+    """Bytes of the answer itself."""
+    content = delta.content
+    size = sum(len(bytes(part)) for part in content) if isinstance(content, list) else _length(content)
+    size += _length(delta.refusal) + _length(delta.reasoning_content)
+    called = [delta.function_call]
+    for call in delta.tool_calls or ():
+        called += (call.function, call.custom)
+    return size + sum(_length(said.name) + _inside(said.arguments) + _inside(said.input) for said in called if said)
+
+
+def _inside(raw: msgspec.Raw) -> int:
+    """Bytes of a JSON value without its quotes or braces."""
+    return max(0, len(bytes(raw)) - 2)
+
+
+def _length(text: str | None) -> int:
+    return len(text.encode()) if text else 0

@@ -1,0 +1,8 @@
+"""To be replaced."""
+
+from typing import Any
+
+TONGUE: Any = None
+
+
+class ResponsesTongue: ...

@@ -1,0 +1,103 @@
+"""The dialect's accounting of tokens, taken apart into our buckets and put together again.
+
+Tokens read from and written to the cache are inside the input's count here, reasoning inside the output's.
+"""
+
+import msgspec
+
+from trollproxy.chat import Usage
+from trollproxy.wire.body import decode_reply
+
+
+class _Lifetimes(msgspec.Struct):
+    ttl_30m_tokens: int | None = None
+    ttl_12h_tokens: int | None = None
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_tokens_details: _Lifetimes | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Searches(msgspec.Struct):
+    num_requests: int | None = None
+
+
+class _ToolUsage(msgspec.Struct):
+    web_search: _Searches | None = None
+
+
+_USAGE = msgspec.json.Decoder(_Usage | None)
+_TOOL_USAGE = msgspec.json.Decoder(_ToolUsage | None)
+
+
+def read_usage(usage: bytes, tool_usage: bytes) -> Usage | None:
+    """The buckets, given the JSON of a response's `usage` and `tool_usage`; None where nothing is told."""
+    told = decode_reply(_USAGE, usage) if usage else None
+    if told is None:
+        return None
+    given, made = told.input_tokens_details or _InputDetails(), told.output_tokens_details or _OutputDetails()
+    read = _count_of(given.cached_tokens)
+    write_30m, write_12h = _written(given)
+    reasoning = _count_of(made.reasoning_tokens)
+    return Usage(
+        uncached=max(0, _count_of(told.input_tokens) - read - write_30m - write_12h),
+        write_30m=write_30m,
+        write_12h=write_12h,
+        read=read,
+        out_text=max(0, _count_of(told.output_tokens) - reasoning),
+        out_reasoning=reasoning,
+        tool_requests=_searches(tool_usage),
+    )
+
+
+def _written(given: _InputDetails) -> tuple[int, int]:
+    """What was written for 30 minutes, which is the vendor's default where it does not say, and for 12 hours."""
+    split = given.cache_write_tokens_details or _Lifetimes()
+    write_30m, write_12h = _count_of(split.ttl_30m_tokens), _count_of(split.ttl_12h_tokens)
+    if given.cache_write_tokens is None:
+        return write_30m, write_12h
+    total = _count_of(given.cache_write_tokens)
+    write_12h = min(write_12h, total)
+    return total - write_12h, write_12h
+
+
+def _searches(tool_usage: bytes) -> int:
+    told = decode_reply(_TOOL_USAGE, tool_usage) if tool_usage else None
+    return _count_of(told.web_search.num_requests) if told is not None and told.web_search is not None else 0
+
+
+def _count_of(tokens: int | None) -> int:
+    return max(0, tokens or 0)
+
+
+def write_usage(usage: Usage) -> dict[str, object]:
+    """The dialect's lifetimes are two; each of ours counts as the one that replaces it."""
+    write_30m, write_12h = usage.write_5m + usage.write_30m, usage.write_1h + usage.write_12h
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.read,
+            "cache_write_tokens": write_30m + write_12h,
+            "cache_write_tokens_details": {"ttl_30m_tokens": write_30m, "ttl_12h_tokens": write_12h},
+        },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.out_reasoning},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def write_tool_usage(usage: Usage) -> dict[str, object]:
+    return {"web_search": {"num_requests": usage.tool_requests}}
