@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8080
 AIDER := $(shell $(PYTHON) -c 'import sys; sys.version_info < (3, 13) and print(".cache/agents/aider/.done")')
 
-.PHONY: run test agents unit check faults format lock clean
+.PHONY: run test agents unit check faults format lock proxies clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.runtime
@@ -33,6 +33,9 @@ format: $(VENV)/.dev
 
 lock: $(VENV)/.dev
 	$(BIN)/pip install --quiet uv && $(BIN)/python scripts/lock.py
+
+proxies: $(VENV)/.dev
+	$(BIN)/pytest tests/integration/real_proxies.py
 
 clean:
 	rm -rf $(VENV) .cache

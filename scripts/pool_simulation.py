@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import count
 from math import ceil, inf, log2
+from statistics import median
 
 import msgspec
 
@@ -265,7 +266,7 @@ def told(plan: Plan, figures: Figures) -> list[str]:
         f"answered of those without fault {figures.answered / served:.6%}",
         f"illnesses {figures.illnesses}, tries at ill keys {figures.dead_tries}",
         f"tries at an ill key {figures.dead_tries / figures.illnesses:.2f}, at most {figures.most_dead_tries}",
-        f"recoveries {len(recoveries)}, median {recoveries[len(recoveries) // 2]:.1f} s, longest {recoveries[-1]:.0f} s",
+        f"recoveries {len(recoveries)}, median {median(recoveries):.1f} s, longest {recoveries[-1]:.0f} s",
         f"healthy keys idle while a request failed for want of one: {figures.idle_healthy}",
         f"requests out of tries while a healthy key was idle: {figures.gave_up}",
     ]

@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -316,11 +317,11 @@ class Gateway:
         return Listening(dispatcher(table), _connection_limits(self._settings), trusted)
 
     def _upstream_connections(self) -> dict[tuple[str, ...], float]:
-        return {
-            (f"{origin.host}:{origin.port}", state): getattr(stats, state)
-            for origin, stats in self.upstream.stats().items()
-            for state in ("open", "idle", "waiting")
-        }
+        counts: Counter[tuple[str, ...]] = Counter()  # an origin has several ways to it: straight, proxies
+        for origin, stats in self.upstream.stats().items():
+            for state in ("open", "idle", "waiting"):
+                counts[f"{origin.host}:{origin.port}", state] += getattr(stats, state)
+        return dict(counts)
 
 
 def _caller_policy(settings: Settings, pepper: bytes) -> CallerPolicy:

@@ -84,7 +84,7 @@ def claude_code(desk: Desk, gateway: GatewayProcess, model: str, *arguments: str
 def codex(desk: Desk, gateway: GatewayProcess, model: str, *settings: str) -> Ended:
     """`settings` are lines of config.toml, before the provider's table."""
     lines = [
-        *(f'model = "{model}"', 'model_provider = "trollproxy"', 'web_search = "disabled"', *settings),
+        *(f'model = "{model}"', 'model_provider = "trollproxy"', *settings),
         *("[model_providers.trollproxy]", 'name = "trollproxy"', f'base_url = "{gateway.url}/v1"'),
         *('wire_api = "responses"', 'env_key = "TROLLPROXY_KEY"'),
         *("request_max_retries = 0", "stream_max_retries = 1"),
@@ -98,9 +98,9 @@ def codex(desk: Desk, gateway: GatewayProcess, model: str, *settings: str) -> En
     )
 
 
-def codex_catalog(desk: Desk, model: str) -> str:
-    """A setting that makes Codex treat the model as one that has the apply_patch tool."""
-    known = next(entry for entry in _codex_models(desk) if entry["slug"] == "gpt-5.5")
+def codex_catalog(desk: Desk, model: str, like: str) -> str:
+    """A setting that makes Codex treat the model as one that it knows."""
+    known = next(entry for entry in _codex_models(desk) if entry["slug"] == like)
     catalog = desk.home / "models.json"
     catalog.write_text(json.dumps({"models": [{**known, "slug": model, "supports_search_tool": False}]}))
     return f'model_catalog_json = "{catalog}"'

@@ -1,4 +1,4 @@
-"""What a vendor must be asked for a conversation, written by hand after its documents; `native.py` is the answers' side.
+"""What a vendor must be asked for a conversation, by hand after its documents; `native.py` is the side of the answers.
 
 Nothing here uses the gateway's own formats. Where a vendor takes two spellings of one thing, `plain` brings a request
 to one of them; nothing else is forgiven.
@@ -138,13 +138,24 @@ def _chat(step: Step, replays: bool) -> list[dict[str, Any]]:
     if isinstance(step, str):
         return [{"role": "user", "content": step}]
     if not isinstance(step, Said):
-        return [{"role": "tool", "tool_call_id": found.call.call_id, "content": found.text} for found in step]
+        return [{"role": "tool", "tool_call_id": found.call.call_id, "content": _told(found)} for found in step]
     turn: dict[str, Any] = {"role": "assistant", "content": step.text or None}
+    if step.thinking and replays:
+        turn["reasoning_content"] = step.thinking  # who shows it wants it back while tools are at work
     calls = [
-        {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        {
+            "id": call.call_id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.loads(call.arguments)},
+        }
         for call in step.calls
     ]
     return [turn | ({"tool_calls": calls} if calls else {})]
+
+
+def _told(result: Result) -> str:
+    """OpenAI's dialects have no word for a failed tool."""
+    return f"Error: {result.text}" if result.is_error else result.text
 
 
 def _chat_tools(tools: Sequence[Tool]) -> Any:
@@ -156,7 +167,7 @@ def _function(tool: Tool) -> dict[str, Any]:
 
 
 def _plain_chat(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """A text alone may stand for its part, and an answer without words may say so or not."""
+    """A text alone may stand for its part, and an answer without words may say so or not. Arguments are read."""
     written = []
     for message in body["messages"]:
         if message["role"] in {"system", "developer"}:
@@ -164,8 +175,14 @@ def _plain_chat(body: dict[str, Any]) -> list[dict[str, Any]]:
         content = message.get("content")
         if isinstance(content, list) and [part["type"] for part in content] == ["text"]:
             content = content[0]["text"]
-        written.append({**message, "content": content or None})
+        calls = [_read_call(call) for call in message.get("tool_calls", ())]
+        written.append({**message, "content": content or None} | ({"tool_calls": calls} if calls else {}))
     return written
+
+
+def _read_call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    return {**call, "function": {**function, "arguments": json.loads(function["arguments"])}}
 
 
 # OpenAI Responses
@@ -176,7 +193,7 @@ def _items(step: Step, replays: bool) -> list[dict[str, Any]]:
         return [{"role": "user", "content": step}]
     if not isinstance(step, Said):
         return [
-            {"type": "function_call_output", "call_id": result.call.call_id, "output": result.text} for result in step
+            {"type": "function_call_output", "call_id": result.call.call_id, "output": _told(result)} for result in step
         ]
     items: list[dict[str, Any]] = []
     if step.signature and replays:
@@ -188,7 +205,8 @@ def _items(step: Step, replays: bool) -> list[dict[str, Any]]:
 
 
 def _function_call(call: Call) -> dict[str, Any]:
-    return {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+    arguments = json.loads(call.arguments)
+    return {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": arguments}
 
 
 def _responses_tools(tools: Sequence[Tool]) -> Any:
@@ -196,12 +214,14 @@ def _responses_tools(tools: Sequence[Tool]) -> Any:
 
 
 def _plain_items(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Ids and statuses of items may come back or not; a text alone may stand for its part."""
+    """Ids and statuses of items may come back or not; a text alone may stand for its part. Arguments are read."""
     return [_plain_item(item) for item in body["input"] if item.get("role") not in {"system", "developer"}]
 
 
 def _plain_item(item: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in item.items() if name not in {"id", "status"} and value is not None}
+    if kept.get("type") == "function_call":
+        return {**kept, "arguments": json.loads(kept["arguments"])}
     if "role" not in kept:
         return kept
     kept.pop("type", None)

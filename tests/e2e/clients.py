@@ -6,7 +6,7 @@ drops on the way can come back by our help.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -74,7 +74,7 @@ class Conversation(ABC):
         self.model = model
         self.wants = wants or Wants()
         self.sent: list[httpx2.Request] = []
-        self.answers: list[httpx2.Response] = []
+        self.raw: list[bytes] = []  # the last answer's body, as it came in
         self._stack = ExitStack()
         self._options: dict[str, Any] = {"max_retries": 0} | options
 
@@ -87,8 +87,7 @@ class Conversation(ABC):
 
     def http(self) -> httpx2.Client:
         """The SDK's transport, with an ear on it."""
-        hooks: dict[str, list[Callable[..., Any]]] = {"request": [self.sent.append], "response": [self.answers.append]}
-        return self._stack.enter_context(httpx2.Client(event_hooks=hooks, timeout=TIMEOUT_S))
+        return self._stack.enter_context(httpx2.Client(transport=_Ear(self), timeout=TIMEOUT_S))
 
     @abstractmethod
     def open(self) -> None:
@@ -105,6 +104,40 @@ class Conversation(ABC):
     @abstractmethod
     def ask(self, *, stream: bool) -> Heard:
         """Send it all, and keep the answer in the history."""
+
+    @abstractmethod
+    def hear(self) -> Iterator[str]:
+        """Send it all and listen to the words as they stream in, without any of the SDK's own assembling."""
+
+
+class _Ear(httpx2.HTTPTransport):
+    """Notes what an SDK sends and what comes back."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__()
+        self._conversation = conversation
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self._conversation.sent.append(request)
+        response = super().handle_request(request)
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        self._conversation.raw = []
+        response.stream = _Overheard(response.stream, self._conversation.raw)
+        return response
+
+
+class _Overheard(httpx2.SyncByteStream):
+    def __init__(self, stream: httpx2.SyncByteStream, raw: list[bytes]) -> None:
+        self._stream = stream
+        self._raw = raw
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            self._raw.append(piece)
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _calls(found: Iterable[tuple[str | None, str | None, Any]]) -> tuple[tuple[str, str, Any], ...]:
@@ -164,6 +197,12 @@ class ChatCompletions(Conversation):
             usage=final.usage,
             model=final.model,
         )
+
+    def hear(self) -> Iterator[str]:
+        stream: Any = self.sdk.chat.completions.create(**self.members(), stream=True)
+        for chunk in stream:
+            if chunk.choices and chunk.choices[0].delta.content:
+                yield chunk.choices[0].delta.content
 
 
 class Responses(Conversation):
@@ -231,6 +270,12 @@ class Responses(Conversation):
             model=final.model,
         )
 
+    def hear(self) -> Iterator[str]:
+        stream: Any = self.sdk.responses.create(**self.members(), stream=True)
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                yield event.delta
+
 
 class Messages(Conversation):
     own = "anthropic"
@@ -285,6 +330,12 @@ class Messages(Conversation):
             usage=final.usage,
             model=final.model,
         )
+
+    def hear(self) -> Iterator[str]:
+        stream: Any = self.sdk.messages.create(**self.members(), stream=True)
+        for event in stream:
+            if event.type == "content_block_delta" and event.delta.type == "text_delta":
+                yield event.delta.text
 
 
 class GenerateContent(Conversation):
@@ -351,12 +402,17 @@ class GenerateContent(Conversation):
             model=chunks[-1].model_version,
         )
 
+    def hear(self) -> Iterator[str]:
+        stream = self.sdk.models.generate_content_stream(model=self.model, contents=self.next, config=self.config())
+        for chunk in stream:
+            if chunk.text:
+                yield chunk.text
+
 
 CONVERSATIONS: tuple[type[Conversation], ...] = (ChatCompletions, Responses, Messages, GenerateContent)
 
 
 def same_arguments(heard: Any, said: str) -> bool:
-    """Text must be the very text; an object must hold the same, in the same order."""
-    if isinstance(heard, str):
-        return heard == said
-    return json.dumps(heard) == json.dumps(json.loads(said))
+    """The same members in the same order, and the same numbers to the last digit."""
+    told = json.loads(heard) if isinstance(heard, str) else heard
+    return json.dumps(told) == json.dumps(json.loads(said))

@@ -19,7 +19,7 @@ Stop = Literal["done", "length"]
 class Call:
     call_id: str
     name: str
-    arguments: str  # JSON text; free text if the tool is a custom one, which only Responses has
+    arguments: str  # JSON text; free text if the tool is a custom one, which only OpenAI has
     is_custom: bool = False
 
 
@@ -133,14 +133,19 @@ def _chat_finish(said: Said) -> str:
     return "length" if said.stop == "length" else "tool_calls" if said.calls else "stop"
 
 
+def _chat_call(call: Call, name: str, arguments: str) -> dict[str, Any]:
+    if call.is_custom:
+        return {"type": "custom", "custom": {"name": name, "input": arguments}}
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+
 def _chat_whole(said: Said) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": said.text or None, "refusal": None, "annotations": []}
     if said.thinking:
         message["reasoning_content"] = said.thinking
     if said.calls:
         message["tool_calls"] = [
-            {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in said.calls
+            {"id": call.call_id, **_chat_call(call, call.name, call.arguments)} for call in said.calls
         ]
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _chat_finish(said)}
     return {
@@ -166,11 +171,11 @@ def _chat_events(said: Said) -> list[bytes]:
     written += [chunk({"reasoning_content": half}) for half in _halves(said.thinking) if said.thinking]
     written += [chunk({"content": half}) for half in _halves(said.text) if said.text]
     for place, call in enumerate(said.calls):
-        function = {"name": call.name, "arguments": ""}
-        opened = {"index": place, "id": call.call_id, "type": "function", "function": function}
+        opened = {"index": place, "id": call.call_id, **_chat_call(call, call.name, "")}
         written.append(chunk({"tool_calls": [opened]}))
         for half in _halves(call.arguments):
-            written.append(chunk({"tool_calls": [{"index": place, "function": {"arguments": half}}]}))
+            more = {"custom": {"input": half}} if call.is_custom else {"function": {"arguments": half}}
+            written.append(chunk({"tool_calls": [{"index": place, **more}]}))
     written.append(chunk({}, _chat_finish(said)))
     written.append(_data({**head, "choices": [], "usage": _chat_usage(said.tokens)}))
     return [*written, b"data: [DONE]\n\n"]

@@ -7,6 +7,7 @@ import json
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,21 @@ def test_claude_code_compacts_when_the_context_is_full(
     assert [charge.cost_nusd for charge in bill] == [0 if place == 1 else cost_nusd(Tokens()) for place in range(5)]
 
 
+def test_claude_code_reads_the_list_of_models(desk: Desk, gateway: GatewayProcess, vendors: Vendors) -> None:
+    vendors.play(*task("anthropic"))
+    model = model_on("anthropic")  # Claude Code takes no name from a list without "claude" or "anthropic" in it
+    claude_code(desk, gateway, model, CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY="1").check()
+    listed = json.loads((desk.home / ".claude" / "cache" / "gateway-models.json").read_text())
+    assert [model["id"] for model in listed["models"]] == [model]
+
+
 # Codex
+
+
+def custom(vendor: Vendor, name: str, text: str) -> Call:
+    """A call of a custom tool, which the gateway offers as a function where there are none."""
+    is_native = vendor in {"responses", "openai"}
+    return Call("call_custom", name, text if is_native else json.dumps({"input": text}), is_custom=is_native)
 
 
 @each_vendor
@@ -172,15 +187,26 @@ def test_codex_patches_a_file_by_its_shell(
 def test_codex_patches_a_file_by_its_custom_tool(
     vendor: Vendor, desk: Desk, gateway: GatewayProcess, vendors: Vendors
 ) -> None:
-    is_native = vendor == "responses"
-    patch = Call("call_patch", "apply_patch", PATCH if is_native else json.dumps({"input": PATCH}), is_custom=is_native)
-    vendors.play(*task(vendor, patch))
+    vendors.play(*task(vendor, custom(vendor, "apply_patch", PATCH)))
     with gateway.bill() as bill:
-        ended = codex(desk, gateway, model_on(vendor), codex_catalog(desk, model_on(vendor))).check()
+        ended = codex(desk, gateway, model_on(vendor), codex_catalog(desk, model_on(vendor), "gpt-5.5")).check()
     assert DONE in ended.out
     assert desk.file.read_text() == NEW
     check_task(vendors, vendor, ("Success. Updated the following files",))
     check_bill(bill, vendor, 2)
+
+
+@each_vendor
+def test_codex_patches_a_file_by_code(vendor: Vendor, desk: Desk, gateway: GatewayProcess, vendors: Vendors) -> None:
+    look = custom(vendor, "exec", 'text((await tools.exec_command({cmd: "cat notes.txt"})).output);\n')
+    patch = custom(vendor, "exec", f"await tools.apply_patch({json.dumps(PATCH)}); text('It is patched.');\n")
+    vendors.play(*task(vendor, replace(look, call_id="call_look"), patch))
+    with gateway.bill() as bill:
+        ended = codex(desk, gateway, model_on(vendor), codex_catalog(desk, model_on(vendor), "gpt-6.1-sol")).check()
+    assert DONE in ended.out
+    assert desk.file.read_text() == NEW
+    check_task(vendors, vendor, ("old line", "It is patched."))
+    check_bill(bill, vendor, 3)
 
 
 @each_vendor

@@ -11,7 +11,8 @@ from google.genai import errors as genai_errors
 
 from tests.e2e.cells import gateway_of_cells, model_of
 from tests.e2e.clients import CONVERSATIONS, Conversation
-from tests.e2e.native import VENDORS, Vendor, error
+from tests.e2e.grid import by_every_sdk, on_every_vendor
+from tests.e2e.native import Vendor, error
 from tests.e2e.process import GatewayProcess
 from tests.e2e.vendors import Vendors
 
@@ -51,8 +52,6 @@ REFUSALS = {
 OUR_KEY = (401, 402)  # statuses that speak of the gateway's own key, which then rests
 RETRY_AFTER = "0.2"  # seconds; clients are told the next whole one
 WAYS = ("whole", "stream", "again")
-on_every_vendor = pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: f"on-{vendor}")
-by_every_sdk = pytest.mark.parametrize("sdk", CONVERSATIONS, ids=lambda sdk: sdk.own)
 
 
 def cell(sdk: type[Conversation], status: int, way: str) -> str:
@@ -154,7 +153,7 @@ def test_sdks_ask_again_where_that_may_help(
     vendor: Vendor,
     status: int,
 ) -> None:
-    """Each try of the SDK that was forwarded has its own row. A key that was refused is not shown to the vendor again."""
+    """Each try that was forwarded has its own row. A key that was refused is not shown to the vendor again."""
     vendors.reset()
     refusal = error(vendor, status, WORDS, retry_after=RETRY_AFTER)
     vendors.play(refusal, refusal)

@@ -4,29 +4,17 @@ next is what it wants to see, signatures byte for byte.
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import openai
-import pytest
-
 from tests.e2e.asked import Step, declared, history, history_of, system_of
-from tests.e2e.clients import (
-    CONVERSATIONS,
-    ChatCompletions,
-    Conversation,
-    Heard,
-    Result,
-    Tool,
-    Wants,
-    same_arguments,
-)
-from tests.e2e.native import VENDORS, Call, Said, Tokens, Vendor, answer
-from tests.e2e.native import stream as streaming
+from tests.e2e.clients import Conversation, Heard, Result, Tool, Wants, same_arguments
+from tests.e2e.grid import both_ways, by_every_sdk, on_every_vendor, played
+from tests.e2e.native import Call, Said, Tokens, Vendor
 from tests.e2e.process import GatewayProcess
-from tests.e2e.translating import cost_nusd, model_on, translating_gateway
-from tests.e2e.vendors import Played, Seen, Vendors
+from tests.e2e.translating import cost_nusd, model_on
+from tests.e2e.vendors import Seen, Vendors
 
 WEATHER = Tool(
     "get_weather",
@@ -49,32 +37,6 @@ FINISHES: dict[Vendor, dict[str, str]] = {
     "anthropic": {"done": "end_turn", "tools": "tool_use", "length": "max_tokens"},
     "gemini": {"done": "STOP", "tools": "STOP", "length": "MAX_TOKENS"},
 }
-both_ways = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-on_every_vendor = pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: f"on-{vendor}")
-by_every_sdk = pytest.mark.parametrize("sdk", CONVERSATIONS, ids=lambda sdk: sdk.own)
-
-
-@pytest.fixture(scope="module")
-def vendors() -> Iterator[Vendors]:
-    with Vendors() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def gateway(vendors: Vendors, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with translating_gateway(tmp_path_factory.mktemp("tools"), vendors) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(vendors: Vendors) -> Iterator[None]:
-    vendors.reset()
-    yield
-    vendors.reset()
-
-
-def played(vendor: Vendor, said: Said, *, stream: bool) -> Played:
-    return streaming(vendor, said) if stream else answer(vendor, said)
 
 
 def loop_of(vendor: Vendor) -> tuple[Said, ...]:
@@ -83,7 +45,7 @@ def loop_of(vendor: Vendor) -> tuple[Said, ...]:
     return (
         Said("Let me see.", "The city first.", SIGNATURES[0], first, Tokens(out_reasoning=7)),
         Said("", "Once more.", SIGNATURES[1], (Call("call_2a", "get_weather", '{"city": ""}'),), turn=2),
-        Said("It is cold: −11 °C.", turn=3),
+        Said("It is cold: -11 °C.", turn=3),
         Said("You are welcome.", turn=4),
     )
 
@@ -124,6 +86,7 @@ def with_ids(said: Said, heard: Heard) -> Said:
 
 
 def check_asked(seen: Seen, vendor: Vendor, steps: Sequence[Step]) -> None:
+    # By their texts, since dictionaries do not compare the order of their members; those of the turns' own are sorted.
     assert history_of(vendor, seen.body) == history(vendor, steps)
     assert seen.body["tools"] == declared(vendor, TOOLS)
     assert system_of(vendor, seen.body) == "Be brief."
@@ -151,13 +114,13 @@ def results_for(said: Said, own: Vendor) -> list[Result]:
 @on_every_vendor
 @by_every_sdk
 def test_a_tool_loop_loses_nothing(
-    gateway: GatewayProcess, vendors: Vendors, sdk: type[Conversation], *, vendor: Vendor, stream: bool
+    bridge: GatewayProcess, upstream: Vendors, sdk: type[Conversation], *, vendor: Vendor, stream: bool
 ) -> None:
     said = loop_of(vendor)
-    vendors.play(*(played(vendor, each, stream=stream) for each in said))
+    upstream.play(*(played(vendor, each, stream=stream) for each in said))
     wants = Wants(system="Be brief.", tools=TOOLS, thinks=True)
     steps: list[Step] = []
-    with gateway.bill() as bill, sdk(gateway.url, gateway.key, model_on(vendor), wants) as conversation:
+    with bridge.bill() as bill, sdk(bridge.url, bridge.key, model_on(vendor), wants) as conversation:
         for place, each in enumerate(said):
             earlier = said[place - 1] if place else None
             if earlier is not None and earlier.calls:
@@ -171,10 +134,10 @@ def test_a_tool_loop_loses_nothing(
             heard = conversation.ask(stream=stream)
             check_heard(heard, each, sdk.own)
             if sdk.own == vendor:
-                check_passed(vendors.seen[-1], conversation)
+                check_passed(upstream.seen[-1], conversation)
             else:
-                check_asked(vendors.seen[-1], vendor, steps)
+                check_asked(upstream.seen[-1], vendor, steps)
             steps.append(with_ids(each, heard))
-    assert len(vendors.seen) == len(bill) == len(said)
+    assert len(upstream.seen) == len(bill) == len(said)
     assert [charge.cost_nusd for charge in bill] == [cost_nusd(each.tokens) for each in said]
     assert {(charge.ended_by, charge.is_estimated, charge.stream) for charge in bill} == {("completed", False, stream)}

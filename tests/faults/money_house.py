@@ -76,13 +76,17 @@ class MoneyHouse(RuleBasedStateMachine):
         self.runner.run(self.load())
 
     async def load(self) -> None:
-        """Read users and the friend's day as `Callers` does."""
+        """Read users and the friend's day as `Callers` does; it forgets a friend only while the owner owes nothing."""
+        owes = any(not account.is_idle() for account in self.accounts.values())
         async with self.gateway.writer.quiet():
             for user in await self.store.read_users(NAMES):
                 self.accounts[user.username] = self.gateway.accounts.put(user)
-        if not hasattr(self, "lent") or not self.holds:
-            day = utc_day(self.wall_s)
-            self.lent = FriendSpend(day, await self.store.read_friend_spend(FRIEND, day))
+            if not owes:
+                day = utc_day(self.wall_s)
+                spent = await self.store.read_friend_spend(FRIEND, day)
+                left = self.gateway.accounts.lent_nusd(FRIEND, day)
+                days = {model: spent.get(model, 0) + left.get(model, 0) for model in spent.keys() | left.keys()}
+                self.lent = FriendSpend(day, days)
 
     def give(self, account: Account, amount_nusd: int) -> None:
         self.store.give(account, amount_nusd)

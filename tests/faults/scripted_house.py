@@ -157,6 +157,7 @@ def settings_of(folder: Path, port: int, drain: str) -> Settings:
         for name in ("patient", "hasty", "closed")
     }
     models = [{"id": "m" if name == "patient" else name, "upstream": name, "pricing": PRICING} for name in upstreams]
+    models.append({"id": "covered", "upstream": "closed", "fallbacks": ["patient"], "pricing": PRICING})
     config = {
         "port": 0,
         "host": "127.0.0.1",

@@ -178,6 +178,23 @@ BREAKS = (
 )
 
 
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_a_provider_that_is_not_there_and_another_that_is(tmp_path: Path, dialect: Dialect) -> None:
+    """The one that answered is on the books, and the client knows of no other."""
+
+    async def scene(house: House) -> None:
+        stream = await house.ask(dialect, steps_of(dialect), model="covered")
+        body = await read_rest(stream)
+        assert all(b"word%d" % number in body for number in range(OUT_TOKENS))
+        charge = await house.only_charge()
+        assert (charge.provider, charge.upstream_key_id, charge.model) == ("patient", "patient-1", "covered")
+        assert (charge.ended_by, charge.is_estimated, charge.cost_nusd) == ("completed", False, WHOLE_NUSD)
+        await house.check_header(stream, charge)
+        await stream.close()
+
+    play(tmp_path, scene)
+
+
 def script_of(dialect: Dialect, case: Break) -> list[Step]:
     speaks = SPEAKS[dialect.name]
     last: dict[str, list[Step]] = {

@@ -72,7 +72,9 @@ class Server:
             with suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
 
-    def call(self, body: bytes = b"{}", *, timeouts: Timeouts = LONG, tls: bool = False, host: str = "127.0.0.1"):
+    def call(
+        self, body: bytes = b"{}", *, timeouts: Timeouts = LONG, tls: bool = False, host: str = "127.0.0.1"
+    ) -> UpstreamCall:
         endpoint = Endpoint(host=host, port=self.port, tls=tls, path="/v1/messages")
         return UpstreamCall(endpoint=endpoint, headers=HEADERS, body=body, timeouts=timeouts)
 

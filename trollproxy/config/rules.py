@@ -25,9 +25,9 @@ _HINTS = {
 
 def check(settings: Settings, sources: Sources) -> None:
     _check_listeners(settings, sources)
-    for name in settings.proxies:
+    for place, name in enumerate(settings.proxies, start=1):
         if not _NAME.fullmatch(name):
-            sources.refuse(f"proxies.{name}", _NAME_RULE)
+            sources.refuse("proxies", f"{_NAME_RULE}, and that of entry {place} is not")
     for name, upstream in settings.upstreams.items():
         _check_upstream_name(name, settings, sources)
         _check_formats(upstream, f"upstreams.{name}", sources)
@@ -97,15 +97,14 @@ def _check_proxies(upstream: UpstreamSettings, at: str, settings: Settings, *, s
     known = ", ".join(settings.proxies) or "none"
     for index, name in enumerate(upstream.proxies):
         if name not in settings.proxies:
-            sources.refuse(f"{at}.proxies[{index}]", f"there is no proxy `{name}`; known: {known}")
+            # Not repeated: a URL with its password is what is written here by mistake.
+            sources.refuse(f"{at}.proxies[{index}]", f"is not a name in the top-level `proxies`; known: {known}")
     for index in _repeats(upstream.proxies):
         sources.refuse(f"{at}.proxies[{index}]", "is given twice")
     for index, entry in enumerate(upstream.keys):
         if entry.proxy is not None and entry.proxy not in upstream.proxies:
             listed = ", ".join(upstream.proxies) or "none"
-            sources.refuse(
-                f"{at}.keys[{index}].proxy", f"`{entry.proxy}` is not one of this upstream's `proxies`: {listed}"
-            )
+            sources.refuse(f"{at}.keys[{index}].proxy", f"is not one of this upstream's `proxies`: {listed}")
 
 
 def _check_models(settings: Settings, sources: Sources) -> None:

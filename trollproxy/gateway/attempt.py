@@ -144,8 +144,10 @@ class Attempts:
         self._turn(journey, journey.tries.first(journey.wait_s))
         return journey
 
-    async def send(self, journey: Journey, intend: Intend) -> UpstreamReply:
-        """A provider's answer that can be relayed. `intend` is told before another provider sees the request."""
+    async def send(self, journey: Journey, intend: Intend, is_wanted: Callable[[], bool]) -> UpstreamReply:
+        """A provider's answer that can be relayed. `intend` is told before another provider sees the request; what is
+        wanted no more is not tried again.
+        """
         exchange = journey.exchange
         budget = self._budget(journey)
         budget.add()
@@ -159,6 +161,8 @@ class Attempts:
             try:
                 return await self._try(journey, visit)
             except GatewayError as error:
+                if not is_wanted():
+                    raise
                 journey.error = error
                 now_s = exchange.clock.monotonic()
                 wait, chance = journey.wait_s, self._chance()

@@ -52,6 +52,7 @@ class Attempt(msgspec.Struct, kw_only=True):
 
     provider: str
     key_id: str
+    proxy_id: str = ""
     started_s: float
     duration_ms: float = 0.0
     code: str = "ok"

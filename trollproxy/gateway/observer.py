@@ -58,4 +58,5 @@ def _fields(exchange: Exchange, duration_s: float) -> dict[str, object]:
 
 
 def _told(attempt: Attempt) -> str:
-    return f"{attempt.provider}/{attempt.key_id}:{attempt.code}:{attempt.duration_ms:.0f}ms"
+    way = "/".join(filter(None, (attempt.provider, attempt.key_id, attempt.proxy_id)))
+    return f"{way}:{attempt.code}:{attempt.duration_ms:.0f}ms"

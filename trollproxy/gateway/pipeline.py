@@ -98,7 +98,7 @@ class Pipeline:
         journey = attempts.begin(exchange, snapshot, body)
         self._billing.intend(exchange)
         with patience(client, self._billing.drain_s):
-            reply = await attempts.send(journey, self._billing.intend)
+            reply = await attempts.send(journey, self._billing.intend, lambda: not client.is_gone)
             try:
                 await self._relay(exchange, client).run(reply)
             finally:

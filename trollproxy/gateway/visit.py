@@ -32,16 +32,16 @@ class Way:
         self.proxy = proxy
 
     def report(self, error: GatewayError | None, now_s: float) -> None:
-        """A proxy is judged by its own failures; whatever else comes back has come through it."""
+        """A proxy is judged by its own failures; whatever a provider says has come through it."""
         if error is None:
             self.key.report("ok", now_s)
-        elif error.failure is not None and error.origin != "proxy":
+        elif error.origin == "upstream" and error.failure is not None:
             self.key.report(error.failure, now_s, error.retry_after_s)
         if self.proxy is None:
             return
         if error is not None and error.origin == "proxy":
             self.proxy.report(error.failure or "network", now_s)
-        elif error is None or error.failure != "network":
+        elif error is None or (error.origin == "upstream" and error.failure != "network"):
             self.proxy.report("ok", now_s)
 
     def release(self) -> None:
@@ -67,7 +67,12 @@ class Visit:
         self._breaker = breaker
         self._permit = permit
         exchange.upstream_key = way.key.value
-        self._attempt = Attempt(provider=exchange.provider, key_id=way.key.id, started_s=exchange.clock.monotonic())
+        self._attempt = Attempt(
+            provider=exchange.provider,
+            key_id=way.key.id,
+            proxy_id=way.proxy.id if way.proxy is not None else "",
+            started_s=exchange.clock.monotonic(),
+        )
 
     @property
     def key(self) -> UpstreamKey:

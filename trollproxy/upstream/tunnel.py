@@ -27,13 +27,15 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*
 _PROTOCOL: Final = b"HTTP/1."
 _END: Final = b"\r\n\r\n"
 _REFUSED: Final[dict[int, Failure]] = {402: "budget", 429: "rate"}  # what vendors of proxies answer when they mean it
-_GATEWAY_TROUBLE: Final = frozenset({502, 503, 504})
+_UNAUTHORIZED: Final = frozenset({401, 407})  # 407 by RFC 9110, 15.5.8; wrong passwords are 401 to tinyproxy 1.11
+_HTTP_NOT_REACHED: Final = frozenset({500, 502, 503, 504})  # tinyproxy says 500, squid 503
 
 _SOCKS: Final = 5
 _NO_AUTH, _PASSWORD, _NO_METHOD = 0, 2, 255  # RFC 1928, 3
 _IPV4, _NAME, _IPV6 = 1, 3, 4  # RFC 1928, 5
 _BAD_RULE: Final = 2
-_NOT_REACHED: Final = frozenset({3, 4, 5, 6})  # network, host, refused, TTL (RFC 1928, 6); 1 is the proxy's own failure
+# network, host, refused, TTL (RFC 1928, 6); 1 is the proxy's own failure
+_SOCKS_NOT_REACHED: Final = frozenset({3, 4, 5, 6})
 
 Script = Generator[bytes, None, None]  # yields what to say next, b"" for nothing, and goes on when more was received
 
@@ -172,15 +174,15 @@ def _check_version(version: int) -> None:
 
 
 def _http_refusal(status: int) -> GatewayError:
-    if status == 407:  # noqa: PLR2004 - RFC 9110, 15.5.8
+    if status in _UNAUTHORIZED:
         return _unauthorized()
-    if status in _GATEWAY_TROUBLE:
+    if status in _HTTP_NOT_REACHED:
         return UpstreamUnavailable("The outbound proxy could not reach the provider.").beyond_proxy()
     return ProxyFailed("The outbound proxy refused to open a way to the provider.", failure=_REFUSED.get(status))
 
 
 def _socks_refusal(reply: int) -> GatewayError:
-    if reply in _NOT_REACHED:
+    if reply in _SOCKS_NOT_REACHED:
         return UpstreamUnavailable("The outbound proxy could not reach the provider.").beyond_proxy()
     if reply == _BAD_RULE:
         return ProxyFailed("The outbound proxy refused to open a way to the provider.")

@@ -1,6 +1,7 @@
 """The endpoints for those who run the gateway: health, metrics, the key pools, reload."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -12,7 +13,7 @@ from trollproxy.gateway.gauges import shown_state
 from trollproxy.gateway.snapshot import Live
 from trollproxy.money.journal import Journal
 from trollproxy.money.writer import Writer
-from trollproxy.policy.pool import MemberStatus
+from trollproxy.policy.pool import Pool
 from trollproxy.ports import Store
 from trollproxy.telemetry.metrics import CONTENT_TYPE, Metrics
 from trollproxy.web.llm import authenticate
@@ -87,10 +88,8 @@ class AdminRoutes:
         for (name, model), breaker in snapshot.breakers.items():
             if breaker.state != "closed":
                 breakers.setdefault(name, {})[model] = breaker.state
-        providers = {name: [_shown(key, "key") for key in pool.status(now_s)] for name, pool in snapshot.keys.items()}
-        proxies = {
-            name: [_shown(proxy, "proxy") for proxy in pool.status(now_s)] for name, pool in snapshot.proxies.items()
-        }
+        providers = {name: _shown(pool, "key", now_s) for name, pool in snapshot.keys.items()}
+        proxies = {name: _shown(pool, "proxy", now_s) for name, pool in snapshot.proxies.items()}
         return json_reply({"providers": providers, "proxies": proxies, "breakers": breakers})
 
     async def reload(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -113,12 +112,15 @@ class AdminRoutes:
         return None
 
 
-def _shown(member: MemberStatus, kind: str) -> dict[str, object]:
-    return {
-        kind: member.id,
-        "state": shown_state(member),
-        "is_healthy": member.state == "healthy",
-        "rests_for_s": round(member.rests_for_s, 1),
-        "cause": member.failure,
-        "in_flight": member.leases,
-    }
+def _shown(pool: Pool[Any], kind: str, now_s: float) -> list[dict[str, object]]:
+    return [
+        {
+            kind: member.id,
+            "state": shown_state(member),
+            "is_healthy": member.state == "healthy",
+            "rests_for_s": round(member.rests_for_s, 1),
+            "cause": member.failure,
+            "in_flight": member.leases,
+        }
+        for member in pool.status(now_s)
+    ]

@@ -104,7 +104,8 @@ _TRY_AGAIN = re.compile(r"try again in (?P<seconds>\d+(?:\.\d+)?)s")
 # Providers report dead keys by many statuses, 400 among them; their words tell what it is.
 _BUDGET_SPENT = re.compile(
     r"insufficient_quota|budget_exceeded|exceeded your current quota|budget has been exceeded|exceededbudget"
-    r"|credit balance is too low|insufficient[ _](?:balance|credits?|funds)|billing_hard_limit_reached|billing_not_active",
+    r"|credit balance is too low|insufficient[ _](?:balance|credits?|funds)"
+    r"|billing_hard_limit_reached|billing_not_active",
     re.IGNORECASE,
 )
 _KEY_REFUSED = re.compile(

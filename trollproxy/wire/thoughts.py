@@ -11,6 +11,7 @@ import msgspec
 
 from trollproxy.chat import (
     AnswerPart,
+    FormatName,
     Part,
     Request,
     State,
@@ -18,6 +19,8 @@ from trollproxy.chat import (
     ToolCall,
     Turn,
 )
+
+_UNSIGNED: FormatName = "openai_chat"
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -64,7 +67,7 @@ def with_thoughts(request: Request, recall: Recall) -> Request:
 
 
 def _remembered(turn: Turn, recall: Recall) -> Turn:
-    brought_own = any(isinstance(part, Thinking) and part.state is not None for part in turn.parts)
+    brought_own = any(_is_signed(part) for part in turn.parts)
     parts: list[Part] = []
     is_first = True
     for part in turn.parts:
@@ -80,6 +83,11 @@ def _remembered(turn: Turn, recall: Recall) -> Turn:
         is_first = False
         parts.append(part if part.state is not None else msgspec.structs.replace(part, state=memory.state))
     return Turn(turn.role, tuple(parts))
+
+
+def _is_signed(part: Part) -> bool:
+    """Chat Completions has no signatures: a state of it tells only the field in which the words stood."""
+    return isinstance(part, Thinking) and part.state is not None and part.state.origin != _UNSIGNED
 
 
 def _without_words(parts: list[Part]) -> list[Part]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.unit.gateway.house import (
     COUNT,
     DELTA,
     DONE,
+    ENVIRONMENT_KEY,
     FINISH,
     STREAMED,
     House,
@@ -28,6 +30,7 @@ from trollproxy.chat import FormatName
 from trollproxy.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
 from trollproxy.gateway.snapshot import BREAKER, Snapshot
 from trollproxy.policy.retrying import RetryPolicy
+from trollproxy.ports import UpstreamCall
 from trollproxy.records import Endpoint, Provider, Supplier, UpstreamKey
 from trollproxy.wire import ANTHROPIC
 from trollproxy.wire.format import Entry
@@ -277,6 +280,20 @@ def test_only_what_generates_goes_to_another_format() -> None:
     assert play(lambda: OtherFormat(refusal(500)), scene).asked == ["acme"]
 
 
+def test_for_a_client_that_went_nothing_is_tried_again() -> None:
+    async def scene(house: House) -> None:
+        send = house.upstream.send
+
+        async def hang_up_and_send(call: UpstreamCall) -> FakeReply:
+            house.client.hang_up()
+            return await send(call)
+
+        house.upstream.send = hang_up_and_send  # type: ignore[method-assign]
+        await house.begin(STREAMED)
+
+    assert play(lambda: TwoProviders(refusal(500), stream()), scene).asked == ["acme"]
+
+
 def test_every_try_is_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
@@ -313,3 +330,29 @@ def test_wherever_a_request_is_cut_its_keys_are_given_back() -> None:
 
     for place in range(1, len(names) + 1):
         play(lambda: TwoProviders(*failing(), stop_at=place), scene)  # noqa: B023 - called at once
+
+
+REQUESTS = 400
+
+
+@pytest.mark.parametrize(("failing", "least"), [(0.01, 0.9999), (0.1, 0.999), (0.5, 0.99)])
+def test_most_requests_are_answered_however_many_tries_fail(failing: float, least: float) -> None:
+    """Every kind of failure but hangs, evenly, at both providers; 0.9999 of so few is all of them."""
+    chance = random.Random(7)
+    kinds = [kind for name, kind in FAILURES.items() if "hang" not in name]
+
+    def answer() -> FakeReply | Exception:
+        return chance.choice(kinds)() if chance.random() < failing else stream()
+
+    async def scene(house: House) -> None:
+        answered = 0
+        for _ in range(REQUESTS):
+            house.upstream.answers.extend(answer() for _ in range(house.retries.max_tries))
+            answered += (await house.serve(STREAMED, key=ENVIRONMENT_KEY)).status == 200
+            house.upstream.answers.clear()
+            house.clock.advance(0.1)
+        assert answered >= REQUESTS * least
+        assert len(house.sink.charges) == REQUESTS
+        assert len(house.asked) <= REQUESTS * (1 + 1.2) + 100
+
+    play(TwoProviders, scene)

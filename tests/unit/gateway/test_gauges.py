@@ -124,6 +124,7 @@ def test_one_word_for_a_key() -> None:
     key = MemberStatus(
         id="k", state="healthy", failure=None, is_lost=False, rests_for_s=0.0, leases=0, is_standing_by=False
     )
-    changed: list[dict[str, Any]] = [{}, {"is_standing_by": True}, {"state": "half_open"}, {"state": "resting", "is_lost": True}]
+    lost = {"state": "resting", "is_lost": True}
+    changed: list[dict[str, Any]] = [{}, {"is_standing_by": True}, {"state": "half_open"}, lost]
     words = [shown_state(msgspec.structs.replace(key, **changes)) for changes in changed]
     assert words == ["healthy", "standing_by", "half_open", "lost"]

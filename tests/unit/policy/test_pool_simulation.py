@@ -5,7 +5,7 @@ import pytest
 
 from scripts.pool_simulation import Plan, Simulation, told
 
-ABUNDANT = Plan(day_s=3_600.0)
+ABUNDANT = Plan(day_s=1_800.0)
 SCARCE = Plan(
     keys=4, day_s=3_600.0, requests_per_s=1.0, ills={"rate": (300.0, 60.0), "auth": (900.0, 300.0)}, revoked=1
 )
@@ -14,7 +14,7 @@ SCARCE = Plan(
 def test_with_keys_to_spare_nobody_fails_but_by_his_own_fault() -> None:
     figures = Simulation(ABUNDANT).run()
     assert set(figures.failed) == {"content"}
-    assert figures.illnesses > 50
+    assert figures.illnesses > 30
     assert figures.idle_healthy == 0
     assert figures.answered + figures.failed["content"] == figures.requests
     assert len(told(ABUNDANT, figures)) == 9

@@ -120,9 +120,10 @@ def test_a_host_that_cannot_be_written_is_our_bug(kind, host):
     ("status", "code", "failure"),
     [
         (407, "proxy_auth", "auth"),
+        (401, "proxy_auth", "auth"),
         (402, "proxy_unavailable", "budget"),
         (429, "proxy_unavailable", "rate"),
-        *((status, "proxy_unavailable", "network") for status in (101, 301, 400, 401, 403, 404, 405, 500, 501, 511)),
+        *((status, "proxy_unavailable", "network") for status in (101, 301, 400, 403, 404, 405, 501, 511)),
     ],
 )
 def test_refusals_of_an_http_proxy(status, code, failure):
@@ -132,7 +133,7 @@ def test_refusals_of_an_http_proxy(status, code, failure):
     assert (error.code, error.failure, error.origin, error.retry) == (code, failure, "proxy", "other_proxy")
 
 
-@pytest.mark.parametrize("status", [502, 503, 504])
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_provider_that_an_http_proxy_cannot_reach(status):
     error = refusal("http", b"HTTP/1.1 %d No\r\n\r\n" % status)
     assert isinstance(error, UpstreamUnavailable)

@@ -8,7 +8,7 @@ only with a loss is left out, so that writing and reading again must be the iden
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 from hypothesis import strategies as st
@@ -44,6 +44,7 @@ from trollproxy.chat import (
 )
 
 _DETAIL_OF: dict[str, tuple[str, ...]] = {"image": ("low", "high")}
+_Mode = Literal["auto", "none", "any"]
 _NO_STATE: SearchStrategy[State | None] = st.none()
 
 
@@ -201,10 +202,8 @@ def tools_of(draw: st.DrawFn, dialect: Dialect) -> tuple[Tool, ...]:
 
 @st.composite
 def choices_of(draw: st.DrawFn, dialect: Dialect, tools: tuple[Tool, ...]) -> ToolChoice | None:
-    features, options = dialect.features, []
-    for mode in ("auto", "none", "any"):
-        if f"tool_choice_{mode}" in features:
-            options.append(ToolChoice(mode=mode))
+    features = dialect.features
+    options = [ToolChoice(mode=mode) for mode in get_args(_Mode) if f"tool_choice_{mode}" in features]
     if tools and "tool_choice_one" in features:
         options.append(ToolChoice(mode="any", names=(tools[0].name,)))
     if len(tools) > 1 and "tool_choice_some" in features:

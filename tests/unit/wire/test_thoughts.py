@@ -28,7 +28,8 @@ def test_an_answer_comes_back_whole_when_the_client_kept_only_words_and_calls() 
 
 def test_unsigned_words_that_the_client_kept_give_way_to_the_signed_ones() -> None:
     kept = memories((SIGNED, call("a")))
-    assert recalled(kept, Thinking(text="Hm."), HI, call("a")) == (SIGNED, HI, call("a"))
+    for state in (None, State("openai_chat", "")):  # the latter tells only from which field the words are
+        assert recalled(kept, Thinking(text="Hm.", state=state), HI, call("a")) == (SIGNED, HI, call("a"))
 
 
 def test_a_client_that_brings_its_thoughts_is_left_alone() -> None:

@@ -80,7 +80,7 @@ def _thinking(wanted: Reasoning | None, model: Model, limit: int) -> dict[str, o
     is_manual = model.thinking == "manual" or (model.thinking == "both" and wanted.budget_tokens is not None)
     thinking: dict[str, object] = {"type": "adaptive"}
     if is_manual:
-        budget = min(max(_budget(wanted), _LEAST_BUDGET), limit - 1)
+        budget = min(max(_budget(wanted, limit), _LEAST_BUDGET), limit - 1)
         if budget < _LEAST_BUDGET:
             return None
         thinking = {"type": "enabled", "budget_tokens": budget}
@@ -89,8 +89,11 @@ def _thinking(wanted: Reasoning | None, model: Model, limit: int) -> dict[str, o
     return thinking
 
 
-def _budget(wanted: Reasoning) -> int:
-    return wanted.budget_tokens if wanted.budget_tokens is not None else _BUDGETS[wanted.effort or "high"]
+def _budget(wanted: Reasoning, limit: int) -> int:
+    """Who names no budget did not choose what it leaves for the answer: half of the limit at least."""
+    if wanted.budget_tokens is not None:
+        return wanted.budget_tokens
+    return min(_BUDGETS[wanted.effort or "high"], limit // 2)
 
 
 def _effort(wanted: Reasoning | None, model: Model) -> Effort | None:

@@ -142,7 +142,8 @@ def _read_reasoning(request: shapes.MessagesRequest) -> Reasoning | None:
                 mode="on",
                 effort=effort,
                 budget_tokens=thinking.budget_tokens,
-                shows_thoughts=_read_display(thinking.display),
+                # Every model that takes a budget shows its thoughts unless it is told not to.
+                shows_thoughts=True if thinking.display is None else _read_display(thinking.display),
             )
         case shapes.DisabledThinking() | shapes.BetweenToolsThinking():
             return Reasoning(mode="off", effort=effort)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from trollproxy.chat import Citation, Finish, TokenScore, Usage
+from trollproxy.chat import Citation, Finish, State, TokenScore, Usage
+from trollproxy.errors import UpstreamBroken
 from trollproxy.wire.body import decode_reply
 
 
@@ -45,14 +46,17 @@ class Call(msgspec.Struct):
     custom: Said | None = None
 
 
-class TextPiece(msgspec.Struct):
+class Piece(msgspec.Struct):
+    """Content as a list: texts, and thoughts with Mistral's models."""
+
     text: str | None = None
+    thinking: "list[Piece] | None" = None
 
 
 class Delta(msgspec.Struct):
     """A piece of an answer, or a whole one."""
 
-    content: str | list[TextPiece] | None = None
+    content: str | list[Piece] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -62,13 +66,23 @@ class Delta(msgspec.Struct):
 
     @property
     def thoughts(self) -> str:
-        return self.reasoning_content or self.reasoning or ""
+        return self.reasoning_content or self.reasoning or self._inner_thoughts
+
+    @property
+    def thoughts_state(self) -> State | None:
+        """Nothing is signed here, but a server knows its own member only, so thoughts go back under that name."""
+        if self.reasoning_content:
+            return State("openai_chat", "")
+        return State("openai_chat", REASONING) if self.reasoning else None
 
     @property
     def words(self) -> str:
-        if isinstance(self.content, list):
-            return "".join(piece.text or "" for piece in self.content)
-        return self.content or ""
+        return _joined(self.content) if isinstance(self.content, list) else self.content or ""
+
+    @property
+    def _inner_thoughts(self) -> str:
+        pieces = self.content if isinstance(self.content, list) else ()
+        return "".join(_joined(piece.thinking) for piece in pieces if piece.thinking)
 
     @property
     def calls(self) -> list[Call]:
@@ -77,9 +91,17 @@ class Delta(msgspec.Struct):
         return [*called, Call(function=self.function_call)] if self.function_call is not None else called
 
 
+def _joined(pieces: list[Piece]) -> str:
+    return "".join(piece.text or "" for piece in pieces)
+
+
+REASONING = "reasoning"  # what OpenRouter, Groq and newer vLLM call `reasoning_content`
+
 _FINISH: dict[str, Finish] = {
     "stop": "stop",
     "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",  # Mistral's
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "refusal",
@@ -98,17 +120,22 @@ FINISH_WORDS: dict[Finish, str] = {
 
 
 def read_finish(word: str | None, *, has_calls: bool) -> Finish:
-    """Some servers say "stop" where the model called a tool; what they call is what counts."""
+    """Some servers say "stop" where the model called a tool, or the reverse; what they call is what counts."""
     finish = _FINISH.get(word or "stop", "stop")
-    return "tool_calls" if finish == "stop" and has_calls else finish
+    if finish in ("stop", "tool_calls"):
+        return "tool_calls" if has_calls else "stop"
+    return finish
 
 
 def read_arguments(raw: msgspec.Raw) -> str:
     """The arguments as text."""
     data = bytes(raw)
-    if data.startswith(b'"'):
-        return msgspec.json.decode(data, type=str)
-    return "" if data in (b"", b"null") else data.decode()
+    if not data.startswith(b'"'):
+        return "" if data in (b"", b"null") else data.decode()
+    text = decode_reply(_STRING, data)
+    if text is None:
+        raise UpstreamBroken("The provider sent arguments that are no text.")
+    return text
 
 
 def read_scores(logprobs: Logprobs | None) -> tuple[TokenScore, ...]:
@@ -165,6 +192,7 @@ class _Usage(msgspec.Struct):
 
 
 _USAGE = msgspec.json.Decoder(_Usage | None)
+_STRING = msgspec.json.Decoder(str)
 
 
 def read_usage(raw: bytes) -> Usage | None:

@@ -52,6 +52,7 @@ class _Delta(msgspec.Struct):
     content: str | list[msgspec.Raw] | None = None  # a list of parts: rare, and counted as it stands
     refusal: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None  # the same, as others call it; who sends both says it twice
     tool_calls: list[_Call] | None = None
     function_call: _Said | None = None
 
@@ -109,7 +110,7 @@ class _ChatMeter(Meter):
         for choice in chunk.choices or ():
             if choice.delta is not None:
                 self._count(choice.delta)
-            if choice.finish_reason is not None:
+            if choice.finish_reason:
                 self.may_end = True
         usage = bytes(chunk.usage)
         if usage in _NOTHING:
@@ -219,7 +220,7 @@ def _size_of(delta: _Delta) -> int:
     """Bytes of the answer itself."""
     content = delta.content
     size = sum(len(bytes(part)) for part in content) if isinstance(content, list) else _length(content)
-    size += _length(delta.refusal) + _length(delta.reasoning_content)
+    size += _length(delta.refusal) + _length(delta.reasoning_content or delta.reasoning)
     called = [delta.function_call]
     for call in delta.tool_calls or ():
         called += (call.function, call.custom)

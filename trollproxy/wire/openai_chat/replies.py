@@ -11,7 +11,6 @@ from trollproxy.chat import (
     Media,
     Refusal,
     Reply,
-    State,
     Text,
     Thinking,
     TokenScore,
@@ -46,7 +45,7 @@ _REPLY = msgspec.json.Decoder(_Reply)
 
 def read_reply(body: bytes, asked: Asked) -> Reply:
     read = decode_reply(_REPLY, body)
-    if read is None:
+    if read is None or not read.choices:
         raise UpstreamBroken("The provider's answer is not of its format.")
     return Reply(
         reply_id=read.id or "",
@@ -65,9 +64,10 @@ def _read_choice(choice: _Choice, asked: Asked) -> Choice:
 
 def _read_parts(message: Delta, scores: tuple[TokenScore, ...], asked: Asked) -> Iterator[AnswerPart]:
     if message.thoughts:
-        yield Thinking(text=message.thoughts, state=State("openai_chat", ""))
-    if message.words or scores:
-        yield Text(text=message.words, citations=tuple(answers.read_citations(message.annotations)), scores=scores)
+        yield Thinking(text=message.thoughts, state=message.thoughts_state)
+    citations = tuple(answers.read_citations(message.annotations))
+    if message.words or scores or citations:
+        yield Text(text=message.words, citations=citations, scores=scores)
     if message.refusal:
         yield Refusal(text=message.refusal)
     for number, call in enumerate(message.calls):

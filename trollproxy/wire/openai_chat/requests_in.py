@@ -33,9 +33,11 @@ from trollproxy.errors import InvalidRequest
 from trollproxy.wire.body import NOT_TRANSLATABLE, check_model, decode_strictly
 from trollproxy.wire.data_urls import read_data_url
 from trollproxy.wire.openai_chat import shapes as s
+from trollproxy.wire.openai_chat.answers import REASONING
 
 _REQUEST = msgspec.json.Decoder(s.ChatRequest)
 _ABSENT = (b"", b"null")
+_SPACES = b" \t\r\n"
 _LIFETIMES: dict[str | None, CacheLifetime] = {None: "30m", "30m": "30m", "12h": "12h"}
 _EPHEMERAL: dict[str | None, CacheLifetime] = {None: "5m", "5m": "5m", "1h": "1h"}
 _FOREIGN: dict[str, str] = {
@@ -69,7 +71,7 @@ def read_request(body: bytes) -> Request:
         cache=asked.prompt_cache_options.ttl if asked.prompt_cache_options is not None else None,
         cache_key=asked.prompt_cache_key,
         verbosity=asked.verbosity,
-        metadata=_raw(asked.metadata),
+        metadata=_filled(asked.metadata),
         stream=bool(asked.stream),
         wants_usage=not asked.stream or bool(asked.stream_options and asked.stream_options.include_usage),
     )
@@ -90,23 +92,40 @@ def _is_system(message: s.Message) -> bool:
 def _turns(messages: Iterable[s.Message]) -> Iterable[Turn]:
     """A turn for each message; results of one round of calls together."""
     results: list[Part] = []
+    old = _OldIds()
     for message in messages:
         if isinstance(message, s.ToolMessage | s.FunctionMessage):
-            results.append(_result(message))
+            results.append(_result(message, old))
             continue
         if results:
             yield Turn("user", tuple(results))
             results = []
-        yield _turn(message)
+        yield _turn(message, old)
     if results:
         yield Turn("user", tuple(results))
 
 
-def _turn(message: s.Message) -> Turn:
+class _OldIds:
+    """The deprecated functions have no ids: one call at a time, and its result names the function."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: dict[str, int] = {}
+
+    def next(self, name: str) -> str:
+        self._calls[name] = self._calls.get(name, 0) + 1
+        return self.latest(name)
+
+    def latest(self, name: str) -> str:
+        return f"call_{name}_{self._calls.get(name, 1)}"
+
+
+def _turn(message: s.Message, old: _OldIds) -> Turn:
     if isinstance(message, s.AssistantMessage):
-        return Turn("assistant", tuple(_said(message)))
+        return Turn("assistant", tuple(_said(message, old)))
     if isinstance(message, s.UserMessage):
-        return Turn("user", tuple(_parts(message.content)))
+        return Turn("user", tuple(_given(message.content)))
     assert isinstance(message, s.SystemMessage | s.DeveloperMessage)
     return Turn("system", _system_texts(message))
 
@@ -119,13 +138,13 @@ def _system_texts(message: s.Message) -> tuple[Text, ...]:
     return tuple(text for text in texts if isinstance(text, Text))
 
 
-def _said(message: s.AssistantMessage) -> Iterable[Part]:
+def _said(message: s.AssistantMessage, old: _OldIds) -> Iterable[Part]:
     """An answer of an earlier turn: thoughts, words, calls."""
     if bytes(message.audio) not in _ABSENT:
         raise _refusal("messages.audio", "a recording of the vendor's is known to the vendor only")
     thoughts = message.reasoning_content or message.reasoning
     if thoughts:
-        yield Thinking(text=thoughts, state=State("openai_chat", ""))
+        yield Thinking(text=thoughts, state=State("openai_chat", "" if message.reasoning_content else REASONING))
     yield from _parts(message.content or [])
     if message.refusal:
         yield Refusal(text=message.refusal)
@@ -133,7 +152,7 @@ def _said(message: s.AssistantMessage) -> Iterable[Part]:
         yield _call(call)
     if message.function_call is not None:
         yield ToolCall(
-            call_id=_old_id(message.function_call.name),
+            call_id=old.next(message.function_call.name),
             name=message.function_call.name,
             arguments=message.function_call.arguments or "",
         )
@@ -147,17 +166,22 @@ def _call(call: s.Call) -> ToolCall:
     return ToolCall(call_id=call.id, name=call.function.name, arguments=call.function.arguments or "")
 
 
-def _result(message: s.ToolMessage | s.FunctionMessage) -> ToolResult:
+def _result(message: s.ToolMessage | s.FunctionMessage, old: _OldIds) -> ToolResult:
     if isinstance(message, s.FunctionMessage):
         texts = (Text(text=message.content),) if message.content else ()
-        return ToolResult(call_id=_old_id(message.name), name=message.name, parts=texts)
-    parts = tuple(part for part in _parts(message.content) if isinstance(part, Text | Media))
-    return ToolResult(call_id=message.tool_call_id, name=message.name, parts=parts)
+        return ToolResult(call_id=old.latest(message.name), name=message.name, parts=texts)
+    parts = tuple(_given(message.content))
+    marks = [part.cache for part in parts if part.cache is not None]
+    bare = tuple(msgspec.structs.replace(part, cache=None) for part in parts)
+    return ToolResult(call_id=message.tool_call_id, name=message.name, parts=bare, cache=marks[-1] if marks else None)
 
 
-def _old_id(name: str) -> str:
-    """The deprecated functions have no ids: one call at a time, told by its name."""
-    return f"call_{name}"
+def _given(content: s.Content) -> Iterable[Text | Media]:
+    """What others than the model say."""
+    for part in _parts(content):
+        if not isinstance(part, Text | Media):
+            raise InvalidRequest("Only the assistant refuses.", param="messages.content")
+        yield part
 
 
 def _parts(content: s.Content | list[s.ContentPart]) -> Iterable[Part]:
@@ -249,9 +273,17 @@ def _named_choice(choice: s.NamedChoice) -> ToolChoice:
         return ToolChoice(mode="any", names=(named.name,))
     if choice.allowed_tools is None:
         raise InvalidRequest("`tool_choice` names no tool.", param="tool_choice")
-    tools = (tool.function or tool.custom for tool in choice.allowed_tools.tools)
-    names = tuple(tool.name for tool in tools if tool is not None)
-    return ToolChoice(mode="any" if choice.allowed_tools.mode == "required" else "auto", names=names)
+    return ToolChoice(
+        mode="any" if choice.allowed_tools.mode == "required" else "auto",
+        names=tuple(_allowed(tool) for tool in choice.allowed_tools.tools),
+    )
+
+
+def _allowed(tool: s.AllowedTool) -> str:
+    named = tool.function or tool.custom
+    if named is None:
+        raise _refusal("tool_choice.allowed_tools.tools", "only functions and custom tools are to be had there")
+    return named.name
 
 
 def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
@@ -266,9 +298,9 @@ def _sampling(asked: s.ChatRequest) -> Sampling:
         top_p=asked.top_p,
         top_k=asked.top_k,
         seed=asked.seed,
-        presence_penalty=asked.presence_penalty,
-        frequency_penalty=asked.frequency_penalty,
-        logit_bias=_raw(asked.logit_bias),
+        presence_penalty=asked.presence_penalty or None,
+        frequency_penalty=asked.frequency_penalty or None,
+        logit_bias=_filled(asked.logit_bias),
         logprobs=(asked.top_logprobs or 0) if asked.logprobs else None,
         choices=asked.n or 1,
     )
@@ -301,6 +333,11 @@ def _reasoning(effort: str | None) -> Reasoning | None:
 
 def _raw(raw: msgspec.Raw) -> msgspec.Raw | None:
     return None if bytes(raw) in _ABSENT else raw
+
+
+def _filled(raw: msgspec.Raw) -> msgspec.Raw | None:
+    """An object that says something: an empty one is what the vendor takes for none."""
+    return None if bytes(raw).translate(None, _SPACES) in (*_ABSENT, b"{}") else raw
 
 
 def _refusal(param: str, why: str) -> InvalidRequest:

@@ -18,6 +18,7 @@ from trollproxy.chat import (
     Reasoning,
     Refusal,
     Request,
+    State,
     Text,
     Thinking,
     Tool,
@@ -28,12 +29,20 @@ from trollproxy.chat import (
 )
 from trollproxy.wire.data_urls import write_data_url
 from trollproxy.wire.format import Target
+from trollproxy.wire.openai_chat.answers import REASONING
+from trollproxy.wire.openai_chat.replies import write_call
 
 Members = dict[str, object]
 
-# The vendor's own models take only the newer name of the output limit; servers that speak its dialect mostly know only
-# the older one, and it still works at the vendor for models that do not reason.
-_NEWER_LIMIT = re.compile(r"(?:openai/)?(?:gpt-[5-9]|o\d|codex|chatgpt)")
+# A model's name is all that tells the vendor's own service from the many that speak its dialect. Those refuse members
+# that they do not know, and several take a list of texts for a mistake, so they get what the dialect had in its youth.
+_OWN = re.compile(r"(?:openai/|ft:)?(?:gpt-(?!oss)|o\d|codex|chatgpt)")
+# The vendor's reasoning models take only the newer name of the output limit; the older one works for the rest of its
+# models, and is the only one that most others know.
+_NEWER_LIMIT = re.compile(r"(?:openai/|ft:)?(?:gpt-(?:[5-9]|\d\d)|o\d|codex|chatgpt)")
+_TAKES_MARKS = re.compile(r"(?:openai/|ft:)?gpt-(?:5\.(?:[6-9]|\d\d)|[6-9]|\d\d)")  # the vendor says from which on
+_BETWEEN_TEXTS = "\n\n"
+_LIST = 2  # texts make one
 MAX_STOPS = 4
 MAX_USER = 128
 MAX_MARKS = 4
@@ -46,15 +55,14 @@ _NO_PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')
 def write_request(request: Request, target: Target) -> bytes:
     if len(request.stop) > MAX_STOPS:
         raise CannotSay("stop", f"it takes at most {MAX_STOPS} stop sequences")
-    marks = _last_marks(request)
-    members: Members = {"model": target.model, "messages": list(_messages(request, marks))}
+    is_own = _OWN.match(target.model) is not None
+    marks = _last_marks(request) if _TAKES_MARKS.match(target.model) else set()
+    members: Members = {"model": target.model, "messages": list(_Messages(marks, takes_lists=is_own).write(request))}
     members |= _tools(request) | _sampling(request) | _answer(request)
-    members |= _given(
-        prompt_cache_key=request.cache_key,
-        safety_identifier=_user(request.user),
-        service_tier=request.tier,
-        metadata=request.metadata,
-    )
+    members |= _given(service_tier=request.tier, metadata=request.metadata)
+    members |= _given(**{"safety_identifier" if is_own else "user": _user(request.user)})
+    if is_own:
+        members |= _given(prompt_cache_key=request.cache_key)
     if request.max_output_tokens is not None:
         name = "max_completion_tokens" if _NEWER_LIMIT.match(target.model) else "max_tokens"
         members[name] = request.max_output_tokens
@@ -67,31 +75,80 @@ def _given(**members: object) -> Members:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _messages(request: Request, marks: set[int]) -> Iterator[Members]:
-    if request.system:
-        yield {"role": "system", "content": _content(request.system, marks)}
-    for turn in request.turns:
-        if turn.role == "assistant":
-            yield _assistant(turn, marks)
-        elif turn.role == "system":
-            yield {"role": "system", "content": _content(turn.parts, marks)}
+class _Messages:
+    """The messages of one request."""
+
+    __slots__ = ("_marks", "_takes_lists")
+
+    def __init__(self, marks: set[int], *, takes_lists: bool) -> None:
+        self._marks = marks
+        self._takes_lists = takes_lists
+
+    def write(self, request: Request) -> Iterator[Members]:
+        if request.system:
+            yield {"role": "system", "content": self._content(request.system)}
+        for turn in request.turns:
+            if turn.role == "assistant":
+                yield self._assistant(turn)
+            elif turn.role == "system":
+                yield {"role": "system", "content": self._content(turn.parts)}
+            else:
+                yield from self._user(turn)
+
+    def _user(self, turn: Turn) -> Iterator[Members]:
+        """The results of tools, then everything else, the media of results first."""
+        results = [part for part in turn.parts if isinstance(part, ToolResult)]
+        for result in results:
+            yield {"role": "tool", "tool_call_id": result.call_id, "content": self._result(result)}
+        shown: list[Part] = []
+        for result in results:
+            media = [part for part in result.parts if isinstance(part, Media)]
+            if media:
+                shown += [Text(text=f"What {result.name or 'the tool'} returned for {result.call_id}:"), *media]
+        others = [part for part in turn.parts if not isinstance(part, ToolResult)]
+        if shown or others or not results:
+            yield {"role": "user", "content": self._content([*shown, *others])}
+
+    def _result(self, result: ToolResult) -> str | list[Members]:
+        text = _result_text(result)
+        return [self._marked({"type": "text", "text": text}, result)] if id(result) in self._marks else text
+
+    def _assistant(self, turn: Turn) -> Members:
+        words = [part for part in turn.parts if isinstance(part, Text | Media)]
+        refusal = "".join(part.text for part in turn.parts if isinstance(part, Refusal))
+        calls = [write_call(part) for part in turn.parts if isinstance(part, ToolCall)]
+        optional = (
+            ("reasoning_content", _thoughts(turn, "")),
+            (REASONING, _thoughts(turn, REASONING)),
+            ("refusal", refusal),
+            ("tool_calls", calls),
+        )
+        # Nothing at all is refused by servers; "" is not.
+        content = self._content(words) if words or not (refusal or calls) else None
+        message: Members = {"role": "assistant", "content": content}
+        return message | {name: value for name, value in optional if value}
+
+    def _content(self, parts: Iterable[Part]) -> str | list[Members]:
+        """One plain text as a string, which every server takes; else a list."""
+        listed = list(parts)
+        texts = [part.text for part in listed if isinstance(part, Text) and id(part) not in self._marks]
+        if len(texts) == len(listed) and (len(texts) < _LIST or not self._takes_lists):
+            return _BETWEEN_TEXTS.join(texts)
+        return [written for part in listed for written in self._part(part)]
+
+    def _part(self, part: Part) -> Iterator[Members]:
+        if isinstance(part, Media):
+            if part.context is not None:
+                yield {"type": "text", "text": part.context}
+            yield self._marked(_media(part), part)
         else:
-            yield from _user_messages(turn, marks)
+            assert isinstance(part, Text)
+            yield self._marked({"type": "text", "text": part.text}, part)
 
-
-def _user_messages(turn: Turn, marks: set[int]) -> Iterator[Members]:
-    """The results of tools, then everything else, the media of results first."""
-    results = [part for part in turn.parts if isinstance(part, ToolResult)]
-    for result in results:
-        yield {"role": "tool", "tool_call_id": result.call_id, "content": _result_text(result)}
-    shown: list[Part] = []
-    for result in results:
-        media = [part for part in result.parts if isinstance(part, Media)]
-        if media:
-            shown += [Text(text=f"What {result.name or 'the tool'} returned for {result.call_id}:"), *media]
-    others = [part for part in turn.parts if not isinstance(part, ToolResult)]
-    if shown or others or not results:
-        yield {"role": "user", "content": _content([*shown, *others], marks)}
+    def _marked(self, written: Members, part: Text | Media | ToolResult) -> Members:
+        if id(part) not in self._marks or part.cache is None:
+            return written
+        return written | {"prompt_cache_breakpoint": {"mode": "explicit", "ttl": _LIFETIMES[part.cache]}}
 
 
 def _result_text(result: ToolResult) -> str:
@@ -101,57 +158,10 @@ def _result_text(result: ToolResult) -> str:
     return f"Error: {texts}" if result.is_error else texts
 
 
-def _assistant(turn: Turn, marks: set[int]) -> Members:
-    message: Members = {"role": "assistant"}
-    thoughts = [part.text for part in turn.parts if isinstance(part, Thinking) and _is_own(part)]
-    words = [part for part in turn.parts if isinstance(part, Text | Media)]
-    refusals = [part.text for part in turn.parts if isinstance(part, Refusal)]
-    calls = [_call(part) for part in turn.parts if isinstance(part, ToolCall)]
-    message["content"] = _content(words, marks) if words else None
-    return message | {
-        name: value
-        for name, value in (
-            ("reasoning_content", "".join(thoughts)),
-            ("refusal", "".join(refusals)),
-            ("tool_calls", calls),
-        )
-        if value
-    }
-
-
-def _is_own(thought: Thinking) -> bool:
-    return thought.state is not None and thought.state.origin == "openai_chat" and bool(thought.text)
-
-
-def _call(call: ToolCall) -> Members:
-    if call.is_custom:
-        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
-    function = {"name": call.name, "arguments": call.arguments or "{}"}
-    return {"id": call.call_id, "type": "function", "function": function}
-
-
-def _content(parts: Iterable[Part], marks: set[int]) -> str | list[Members]:
-    """One plain text as a string, which every server takes; else a list."""
-    listed = list(parts)
-    if not listed:
-        return ""
-    first = listed[0]
-    if len(listed) == 1 and isinstance(first, Text) and id(first) not in marks:
-        return first.text
-    return [written for part in listed for written in _part(part, marks)]
-
-
-def _part(part: Part, marks: set[int]) -> Iterator[Members]:
-    if isinstance(part, Media):
-        if part.context is not None:
-            yield {"type": "text", "text": part.context}
-        written = _media(part)
-    else:
-        assert isinstance(part, Text)
-        written = {"type": "text", "text": part.text}
-    if id(part) in marks and part.cache is not None:
-        written["prompt_cache_breakpoint"] = {"mode": "explicit", "ttl": _LIFETIMES[part.cache]}
-    yield written
+def _thoughts(turn: Turn, name: str) -> str:
+    """The thoughts that came under this name from a provider of the dialect; others' are not for it to see."""
+    own = State("openai_chat", name)
+    return "".join(part.text for part in turn.parts if isinstance(part, Thinking) and part.state == own)
 
 
 def _media(media: Media) -> Members:
@@ -174,7 +184,7 @@ def _media(media: Media) -> Members:
 def _last_marks(request: Request) -> set[int]:
     """The parts whose cache mark is written: the vendor takes four, and the last ones cover the most."""
     parts: list[Part] = [*request.system, *(part for turn in request.turns for part in turn.parts)]
-    marked = [id(part) for part in parts if isinstance(part, Text | Media) and part.cache is not None]
+    marked = [id(part) for part in parts if isinstance(part, Text | Media | ToolResult) and part.cache is not None]
     return set(marked[-MAX_MARKS:])
 
 

@@ -1,9 +1,11 @@
 """Streams of the dialect, read and written.
 
 A reader follows each choice by itself: what is being said, and its calls by their index. A writer numbers the calls of
-a choice from 0, and says an id and a name once only, since clients join what comes twice.
+a choice from 0, and says an id and a name once only, since clients join what comes twice. It writes one call after the
+other: the vendor's SDK takes a call for complete as soon as another one speaks.
 """
 
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -95,43 +97,57 @@ class _OpenCall:
 class _ChoiceReader:
     """One choice of a stream."""
 
-    __slots__ = ("_calls", "_kind", "_last_call", "_number", "_numbers", "_open", "_text", "is_finished")
+    __slots__ = ("_calls", "_calls_by_place", "_kind", "_last_place", "_number", "_numbers", "_open", "_state", "_word")
 
     def __init__(self, number: int, numbers: _Numbers) -> None:
         self._number = number
         self._numbers = numbers
         self._kind: type[AnswerPart] | None = None  # of the part that is being said
         self._open = -1
-        self._text: int | None = None  # the last text, where scores and citations belong
-        self._calls: dict[int, _OpenCall] = {}
-        self._last_call = 0
-        self.is_finished = False
+        self._state: State | None = None  # of the thought that is being said
+        self._calls: list[_OpenCall] = []
+        self._calls_by_place: dict[int, _OpenCall] = {}  # by the provider's index: the latest of that index
+        self._last_place = 0
+        self._word = ""  # the reason to finish, once it is told
+
+    @property
+    def may_finish(self) -> bool:
+        return bool(self._word)
 
     def read(self, choice: _ChunkChoice) -> Iterator[StreamEvent]:
         delta = choice.delta or Delta()
+        if delta.thoughts:
+            self._state = delta.thoughts_state
         yield from self._say(Thinking, delta.thoughts)
         yield from self._say(Text, delta.words)
         yield from self._say(Refusal, delta.refusal or "")
         yield from self._annotate(delta, choice.logprobs)
         for call in delta.calls:
             yield from self._call(call)
-        if choice.finish_reason is not None and not self.is_finished:
-            self.is_finished = True
-            yield from self._close()
-            for opened in self._calls.values():
-                yield from self._end_call(opened)
-            finish = answers.read_finish(choice.finish_reason, has_calls=bool(self._calls))
-            yield Finished(finish=finish, choice=self._number)
+        # Some servers send "" all along, and some go on talking after the reason: only the stream's end is the end.
+        self._word = choice.finish_reason or self._word
+
+    def finish(self) -> Iterator[StreamEvent]:
+        yield from self._close()
+        begun = [opened.index for opened in self._calls if opened.index is not None]
+        for index in begun:
+            yield PartEnded(index=index)
+        if any(opened.waiting for opened in self._calls):
+            raise UpstreamBroken("The provider sent a tool call without a name.")
+        yield Finished(finish=answers.read_finish(self._word, has_calls=bool(begun)), choice=self._number)
 
     def _say(self, kind: type[AnswerPart], text: str) -> Iterator[StreamEvent]:
-        if not text:
-            return
+        if text:
+            yield from self._turn_to(kind)
+            yield PartGrew(index=self._open, text=text)
+
+    def _turn_to(self, kind: type[AnswerPart]) -> Iterator[StreamEvent]:
+        """Have a part of the kind open."""
         if self._kind is not kind:
             yield from self._close()
-            yield self._begin(_EMPTY[kind])
-            self._kind, self._open = kind, self._numbers.parts - 1
-            self._text = self._open if kind is Text else self._text
-        yield PartGrew(index=self._open, text=text)
+            started = self._begin(_EMPTY[kind])
+            self._kind, self._open = kind, started.index
+            yield started
 
     def _begin(self, part: AnswerPart) -> PartStarted:
         return PartStarted(index=self._numbers.next_part(), part=part, choice=self._number)
@@ -140,23 +156,21 @@ class _ChoiceReader:
         """End what is being said."""
         if self._kind is None:
             return
-        if self._kind is Thinking:
-            yield PartSigned(index=self._open, state=State("openai_chat", ""))
+        if self._kind is Thinking and self._state is not None:
+            yield PartSigned(index=self._open, state=self._state)
         yield PartEnded(index=self._open)
         self._kind = None
 
     def _annotate(self, delta: Delta, logprobs: Logprobs | None) -> Iterator[StreamEvent]:
-        scores = answers.read_scores(logprobs)
-        if scores and self._text is None:
-            yield self._begin(Text(text=""))
-            self._kind = Text
-            self._text = self._open = self._numbers.parts - 1
-        if self._text is None:
-            return
+        """Scores and citations belong to a text. Some servers score thoughts and calls too, which have no place."""
+        is_text = bool(delta.words) or not (delta.thoughts or delta.calls or self._calls)
+        scores = answers.read_scores(logprobs) if is_text else ()
         if scores:
-            yield PartScored(index=self._text, scores=scores)
+            yield from self._turn_to(Text)
+            yield PartScored(index=self._open, scores=scores)
         for citation in answers.read_citations(delta.annotations):
-            yield PartCited(index=self._text, citation=citation)
+            yield from self._turn_to(Text)
+            yield PartCited(index=self._open, citation=citation)
 
     def _call(self, call: Call) -> Iterator[StreamEvent]:
         said = call.function or call.custom
@@ -179,14 +193,14 @@ class _ChoiceReader:
 
     def _call_of(self, call: Call, *, has_name: bool) -> _OpenCall:
         """The call that a piece belongs to. Some servers give every call the index 0, or none at all."""
-        place = call.index if call.index is not None else self._last_call
-        known = self._calls.get(place)
-        is_other = known is not None and call.id and known.given_id and call.id != known.given_id and has_name
-        if is_other or (known is not None and call.index is None and has_name and known.name):
-            place, known = max(self._calls) + 1, None
-        self._last_call = place
+        place = self._last_place = call.index if call.index is not None else self._last_place
+        known = self._calls_by_place.get(place)
+        if known is not None and has_name and known.name:
+            has_other_id = bool(call.id and known.given_id and call.id != known.given_id)
+            known = None if has_other_id or call.index is None else known
         if known is None:
-            known = self._calls[place] = _OpenCall(call.id)
+            known = self._calls_by_place[place] = _OpenCall(call.id)
+            self._calls.append(known)
         known.given_id = known.given_id or call.id
         return known
 
@@ -195,11 +209,6 @@ class _ChoiceReader:
         started = self._begin(ToolCall(call_id=call_id, name=opened.name, is_custom=opened.is_custom))
         opened.index = started.index
         return started
-
-    def _end_call(self, opened: _OpenCall) -> Iterator[StreamEvent]:
-        if opened.index is None:
-            raise UpstreamBroken("The provider sent a tool call without a name.")
-        yield PartEnded(index=opened.index)
 
 
 class ChatReader:
@@ -217,8 +226,7 @@ class ChatReader:
         if not data or self._is_ended:
             return []
         if data == b"[DONE]":
-            self._is_ended = True
-            return [*self._finish_silent(), Ended()]
+            return self._end()
         chunk = decode_reply(_CHUNK, data)
         if chunk is None:
             raise UpstreamBroken("The provider sent a stream event that is not of its format.")
@@ -227,13 +235,19 @@ class ChatReader:
         return list(self._read_chunk(chunk))
 
     def finish(self) -> list[StreamEvent]:
-        if self._is_ended or not self._choices or not all(choice.is_finished for choice in self._choices.values()):
-            return []
+        has_all = bool(self._choices) and all(choice.may_finish for choice in self._choices.values())
+        return self._end() if has_all and not self._is_ended else []
+
+    def _end(self) -> list[StreamEvent]:
+        """What is said without a reason to finish is what there is: the server itself says that it is done."""
         self._is_ended = True
-        return [Ended()]
+        if not self._choices:
+            raise UpstreamBroken("The provider ended the stream without an answer.")
+        finished = [event for _, choice in sorted(self._choices.items()) for event in choice.finish()]
+        return [*finished, Ended()]
 
     def _read_chunk(self, chunk: _Chunk) -> Iterator[StreamEvent]:
-        if not self._is_started:
+        if not self._is_started and (chunk.id or chunk.choices):  # Azure begins with a chunk that names nothing
             self._is_started = True
             yield Started(reply_id=chunk.id or "", model=chunk.model or "")
         for choice in chunk.choices or ():
@@ -241,32 +255,65 @@ class ChatReader:
                 self._choices[choice.index] = _ChoiceReader(choice.index, self._numbers)
             yield from self._choices[choice.index].read(choice)
         usage = answers.read_usage(bytes(chunk.usage)) if bytes(chunk.usage) not in _NOTHING else None
-        if usage is not None:
-            is_finished = any(choice.is_finished for choice in self._choices.values())
-            yield Counted(usage=usage, is_final=is_finished or not chunk.choices)
+        if usage is not None and self._is_started:
+            has_all = all(choice.may_finish for choice in self._choices.values())
+            yield Counted(usage=usage, is_final=has_all or not chunk.choices)
 
-    def _finish_silent(self) -> Iterator[StreamEvent]:
-        """A server that says [DONE] without a reason to finish: what was said is what there is."""
-        for number, choice in self._choices.items():
-            if not choice.is_finished:
-                yield from choice.read(_ChunkChoice(index=number, finish_reason="stop"))
+
+class _SaidCall:
+    """A call on its way to a client; what it says before its turn waits."""
+
+    __slots__ = ("_call", "_kind", "_member", "_place", "has_spoken", "is_ended", "waiting")
+
+    def __init__(self, *, place: int, call: ToolCall) -> None:
+        self._place = place
+        self._call = call
+        self._kind, self._member = ("custom", "input") if call.is_custom else ("function", "arguments")
+        self.has_spoken = call.is_custom or bool(call.arguments)
+        self.is_ended = False
+        self.waiting: deque[dict[str, object]] = deque()
+
+    def begin(self) -> dict[str, object]:
+        said = {"name": self._call.name, self._member: self._call.arguments}
+        return {"index": self._place, "id": self._call.call_id, "type": self._kind, self._kind: said}
+
+    def grow(self, text: str) -> dict[str, object]:
+        self.has_spoken = True
+        return {"index": self._place, self._kind: {self._member: text}}
+
+    def say_nothing(self) -> dict[str, object]:
+        """A function without arguments; clients read what stands there as JSON."""
+        return self.grow("{}")
+
+
+class _SaidChoice:
+    """One choice on its way to a client."""
+
+    __slots__ = ("calls", "cited", "open")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.cited: list[dict[str, object]] = []
+        self.open: dict[int, _SaidCall] = {}  # by the part's index, the one whose turn it is first
 
 
 class ChatWriter:
     """One stream for a client."""
 
-    __slots__ = ("_asked", "_calls", "_choices", "_head", "_parts", "_places", "_usage")
+    __slots__ = ("_asked", "_choices", "_has_failed", "_head", "_parts", "_usage")
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
         self._head: dict[str, object] = {}
-        self._choices: set[int] = set()  # that have had their role
-        self._calls: dict[int, int] = {}  # choice -> how many calls
-        self._places: dict[int, int] = {}  # part -> number of the call in its choice
+        self._choices: list[_SaidChoice] = []  # that have had their role
         self._parts: dict[int, PartStarted] = {}
         self._usage: Usage | None = None
+        self._has_failed = False
 
     def write(self, event: StreamEvent) -> bytes:
+        return b"" if self._has_failed else self._write(event)
+
+    def _write(self, event: StreamEvent) -> bytes:
         written = b""
         match event:
             case Started():
@@ -279,9 +326,9 @@ class ChatWriter:
                 scores = answers.write_scores(event.scores)
                 written = self._chunk({}, choice=self._parts[event.index].choice, logprobs=scores)
             case PartCited():
-                cited = answers.write_citation(event.citation)
-                choice = self._parts[event.index].choice
-                written = self._chunk({"annotations": [cited]}, choice=choice) if cited else b""
+                self._cite(event)
+            case PartEnded():
+                written = self._end_part(event.index)
             case Finished():
                 written = self._finish(event)
             case Counted():
@@ -303,10 +350,12 @@ class ChatWriter:
         return self._role(0)
 
     def _role(self, choice: int) -> bytes:
-        if choice in self._choices:
-            return b""
-        self._choices.add(choice)
-        return self._chunk({"role": "assistant", "content": ""}, choice=choice)
+        """The choice's first word. Clients keep choices in a list, so those before it have theirs too."""
+        written = b""
+        while len(self._choices) <= choice:
+            written += self._chunk({"role": "assistant", "content": ""}, choice=len(self._choices))
+            self._choices.append(_SaidChoice())
+        return written
 
     def _begin_part(self, event: PartStarted) -> bytes:
         self._parts[event.index] = event
@@ -317,27 +366,58 @@ class ChatWriter:
             return role + self._chunk({"content": media_words(part)}, choice=event.choice)
         written = self._grow(event.index, part.text) if part.text else b""
         if isinstance(part, Text) and part.scores:
-            written += self.write(PartScored(index=event.index, scores=part.scores))
-        if isinstance(part, Text):
-            written += b"".join(self.write(PartCited(index=event.index, citation=cited)) for cited in part.citations)
+            written += self._write(PartScored(index=event.index, scores=part.scores))
+        for cited in part.citations if isinstance(part, Text) else ():
+            self._cite(PartCited(index=event.index, citation=cited))
         return role + written
 
+    def _cite(self, event: PartCited) -> None:
+        """Kept for the end: clients take a second list of them for a mistake, or for all."""
+        cited = answers.write_citation(event.citation)
+        if cited is not None:
+            self._choices[self._parts[event.index].choice].cited.append(cited)
+
     def _begin_call(self, event: PartStarted, call: ToolCall) -> bytes:
-        place = self._calls[event.choice] = self._calls.get(event.choice, -1) + 1
-        self._places[event.index] = place
-        said = {"name": call.name, "input" if call.is_custom else "arguments": call.arguments}
-        kind = "custom" if call.is_custom else "function"
-        opened = {"index": place, "id": call.call_id, "type": kind, kind: said}
-        return self._chunk({"tool_calls": [opened]}, choice=event.choice)
+        said = self._choices[event.choice]
+        opened = _SaidCall(place=said.calls, call=call)
+        said.calls += 1
+        said.open[event.index] = opened
+        return self._pass_call(event.choice, opened, opened.begin())
+
+    def _pass_call(self, choice: int, opened: "_SaidCall", delta: dict[str, object]) -> bytes:
+        """A piece of a call, now if it is the call's turn."""
+        if next(iter(self._choices[choice].open.values())) is not opened:
+            opened.waiting.append(delta)
+            return b""
+        return self._chunk({"tool_calls": [delta]}, choice=choice)
+
+    def _end_part(self, index: int) -> bytes:
+        choice = self._parts[index].choice
+        opened = self._choices[choice].open.get(index)
+        if opened is None:
+            return b""
+        written = b"" if opened.has_spoken else self._pass_call(choice, opened, opened.say_nothing())
+        opened.is_ended = True
+        return written + self._go_on(choice)
+
+    def _go_on(self, choice: int) -> bytes:
+        """Leave the calls that have ended; the next one's turn has come."""
+        still, written = self._choices[choice].open, b""
+        while still and next(iter(still.values())).is_ended:
+            del still[next(iter(still))]
+            waiting = next(iter(still.values())).waiting if still else deque()
+            while waiting:
+                written += self._chunk({"tool_calls": [waiting.popleft()]}, choice=choice)
+        return written
 
     def _grow(self, index: int, text: str) -> bytes:
         started = self._parts[index]
         match started.part:
-            case ToolCall(is_custom=is_custom):
-                said = {"custom": {"input": text}} if is_custom else {"function": {"arguments": text}}
-                delta: dict[str, object] = {"tool_calls": [{"index": self._places[index], **said}]}
+            case ToolCall():
+                opened = self._choices[started.choice].open[index]
+                return self._pass_call(started.choice, opened, opened.grow(text))
             case Thinking():
-                delta = {"reasoning_content": text}
+                delta: dict[str, object] = {"reasoning_content": text}
             case Refusal():
                 delta = {"refusal": text}
             case _:
@@ -347,8 +427,13 @@ class ChatWriter:
     def _finish(self, event: Finished) -> bytes:
         word = answers.FINISH_WORDS.get(event.finish)
         if word is None:
-            raise UpstreamBroken("The model's output could not be used.")
-        return self._role(event.choice) + self._chunk({}, choice=event.choice, finish=word)
+            self._has_failed = True
+            return self.fail(UpstreamBroken("The model's answer could not be used."))
+        written = self._role(event.choice)
+        cited = self._choices[event.choice].cited
+        if cited:
+            written += self._chunk({"annotations": cited}, choice=event.choice)
+        return written + self._chunk({}, choice=event.choice, finish=word)
 
     def _end(self) -> bytes:
         done = b"data: [DONE]\n\n"

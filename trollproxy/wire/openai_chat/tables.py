@@ -12,14 +12,16 @@ from trollproxy.wire.format import NameRules
 _BY_EFFORT = "the provider takes an effort, not a number: the nearest one"
 _BY_ITSELF = "reasoning models of this dialect decide by themselves whether to show their thoughts"
 
+_JOINED = "several texts become one for models that are not the vendor's own"
+
 # Documents and recordings by address, other vendors' files, and films are absent: there is no word for them.
 CARRIES: Mapping[Feature, str] = {
-    "system": "",
-    "system_inside": "",
+    "system": _JOINED,
+    "system_inside": _JOINED,
     "image_data": "",
     "image_url": "",
     "document_data": "",
-    "document_text": "as a file of plain text",
+    "document_text": "as a text under its name",
     "document_context": "stands as a text before the document",
     "document_citations": "the answer names no places in the document",
     "audio_data": "wav and mp3; other recordings are refused",
@@ -58,10 +60,11 @@ CARRIES: Mapping[Feature, str] = {
     "reasoning_budget": _BY_EFFORT,
     "reasoning_shown": _BY_ITSELF,
     "reasoning_hidden": _BY_ITSELF,
-    "cache_marks": "5m becomes 30m and 1h becomes 12h; the last four marks count; on tools they are left out",
+    "cache_marks": "5m becomes 30m and 1h becomes 12h; the last four count; left out on tools and calls, and for "
+    "models that take none (all but GPT-5.6 and later)",
     "cache_whole": "the provider keeps whole prompts by itself",
-    "cache_key": "",
-    "user": "as `safety_identifier`; hashed where it is longer than 128 characters",
+    "cache_key": "left out for models that are not the vendor's own: their servers refuse members they do not know",
+    "user": "hashed where it is longer than 128 characters",
     "tier": "",
     "verbosity": "",
     "metadata": "",

@@ -62,7 +62,7 @@ def write_shell(asked: Asked, reply_id: str) -> Item:
         "incomplete_details": None,
         "instructions": None,
         "max_output_tokens": request.max_output_tokens,
-        "metadata": request.metadata or {},
+        "metadata": one_line(request.metadata) if request.metadata is not None else {},
         "model": asked.model,
         "output": [],
         "parallel_tool_calls": request.parallel_tools is not False,
@@ -144,15 +144,16 @@ def write_call(item_id: str, call: ToolCall, names: Names) -> Item:
     if call.is_custom:
         own = {"type": "custom_tool_call", "input": call.arguments, **names.called(call.name)}
     elif names.is_search(call.name):
-        own = {"type": "tool_search_call", "execution": "client", "arguments": _compact(call.arguments)}
+        arguments = one_line(as_object(call.arguments))
+        own = {"type": "tool_search_call", "execution": "client", "arguments": arguments}
     else:
         own = {"type": "function_call", "arguments": call.arguments or "{}", **names.called(call.name)}
     return {"id": item_id, "call_id": call.call_id, "status": "completed", **own}
 
 
-def _compact(arguments: str) -> msgspec.Raw:
-    """One line, as an event in a stream needs it."""
-    return msgspec.Raw(msgspec.json.format(bytes(as_object(arguments)), indent=-1))
+def one_line(raw: msgspec.Raw) -> msgspec.Raw:
+    """As an event in a stream needs it."""
+    return msgspec.Raw(msgspec.json.format(bytes(raw), indent=-1))
 
 
 def write_image(item_id: str, media: Media) -> Item:

@@ -3,7 +3,7 @@
 Everything that a model said in a row is one turn, however many items it is; so are the results that come back for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -25,7 +25,7 @@ from trollproxy.chat import (
 from trollproxy.errors import InvalidRequest
 from trollproxy.wire.body import NOT_TRANSLATABLE, decode_reply, decode_strictly
 from trollproxy.wire.openai_responses.media import read_audio, read_file, read_image
-from trollproxy.wire.openai_responses.sealed import Sealed, digest_of, open_sealed
+from trollproxy.wire.openai_responses.sealed import Belonging, Sealed, digest_of, open_sealed
 from trollproxy.wire.openai_responses.shapes import (
     AdditionalTools,
     CallOutput,
@@ -97,7 +97,9 @@ class History:
         read = _READERS.get(name)
         if read is None:
             param = f"{place}.type"
-            words = f"`{param}` `{name}` cannot be carried to this model: it stands for something kept or run at OpenAI."
+            words = (
+                f"`{param}` `{name}` cannot be carried to this model: it stands for something kept or run at OpenAI."
+            )
             raise InvalidRequest(words, code=NOT_TRANSLATABLE, param=param)
         read(self, bytes(raw), place)
 
@@ -106,7 +108,9 @@ class History:
         signed = {(loose.what, loose.digest): loose.state for loose in self._loose}
         if signed:
             self.turns = [
-                Turn(turn.role, tuple(_signed(part, signed) for part in turn.parts)) if turn.role == "assistant" else turn
+                Turn(turn.role, tuple(_signed(part, signed) for part in turn.parts))
+                if turn.role == "assistant"
+                else turn
                 for turn in self.turns
             ]
 
@@ -262,7 +266,7 @@ def _citation(annotation: _Annotation) -> Citation | None:
     return None
 
 
-def _signed(part: Part, states: dict[tuple[str | None, str], State]) -> Part:
+def _signed(part: Part, states: Mapping[Belonging, State]) -> Part:
     match part:
         case ToolCall(state=None):
             found = states.get(("call", digest_of(part.call_id)))

@@ -1,5 +1,7 @@
 """A whole answer, read and written."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from trollproxy.chat import (
@@ -21,7 +23,7 @@ from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Asked
 from trollproxy.wire.openai_responses import answers_out as out
 from trollproxy.wire.openai_responses.history import read_citations, read_thought
-from trollproxy.wire.openai_responses.sealed import Sealed, digest_of, own_thought, seal_signature
+from trollproxy.wire.openai_responses.sealed import Belonging, Sealed, Signed, digest_of, own_thought, seal_signature
 from trollproxy.wire.openai_responses.shapes import ReasoningItem, Words
 from trollproxy.wire.openai_responses.tools_in import SEARCH, joined_name
 from trollproxy.wire.openai_responses.usage import read_usage
@@ -187,10 +189,10 @@ def _joined(found: list[AnswerPart | Sealed]) -> tuple[AnswerPart, ...]:
     """The parts, with the signatures that stand beside them put on."""
     signed = {(part.what, part.digest): part.state for part in found if isinstance(part, Sealed)}
     parts = (part for part in found if not isinstance(part, Sealed))
-    return tuple(map(lambda part: _with_state(part, signed), parts)) if signed else tuple(parts)
+    return tuple(_with_state(part, signed) for part in parts)
 
 
-def _with_state(part: AnswerPart, signed: dict[tuple[str | None, str], State]) -> AnswerPart:
+def _with_state(part: AnswerPart, signed: Mapping[Belonging, State]) -> AnswerPart:
     match part:
         case ToolCall():
             return msgspec.structs.replace(part, state=signed.get(("call", digest_of(part.call_id))))
@@ -206,7 +208,9 @@ def write_reply(reply: Reply, asked: Asked) -> bytes:
     for part in choice.parts:
         items.add(part)
     has_refusal = any(isinstance(part, Refusal) for part in choice.parts)
-    members = out.write_shell(asked, names.reply_id) | out.write_end(choice.finish, reply.usage, has_refusal=has_refusal)
+    members = out.write_shell(asked, names.reply_id) | out.write_end(
+        choice.finish, reply.usage, has_refusal=has_refusal
+    )
     return msgspec.json.encode(members | {"output": items.finish(), "service_tier": reply.tier})
 
 
@@ -246,7 +250,6 @@ class _Items:
             case Media():
                 self._content.append(out.write_text(out.described(part)))
 
-    def _carry(self, state: State | None, what: str, name: str) -> None:
+    def _carry(self, state: State | None, what: Signed, name: str) -> None:
         if state is not None:
-            sealed = seal_signature(state, "call" if what == "call" else "text", name)
-            self.finish().append(out.write_carrier(self._id("rs"), sealed))
+            self.finish().append(out.write_carrier(self._id("rs"), seal_signature(state, what, name)))

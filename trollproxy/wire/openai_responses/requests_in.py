@@ -92,7 +92,9 @@ def _read_input(asked: shapes.RequestBody, lifetime: CacheLifetime) -> History:
 
 def _distinct(tools: list[Tool]) -> tuple[Tool, ...]:
     """Each name once: a tool that was found twice is still one tool."""
-    return tuple({tool.name: tool for tool in reversed(tools)}[name] for name in dict.fromkeys(tool.name for tool in tools))
+    return tuple(
+        {tool.name: tool for tool in reversed(tools)}[name] for name in dict.fromkeys(tool.name for tool in tools)
+    )
 
 
 def _read_sampling(asked: shapes.RequestBody) -> Sampling:

@@ -180,7 +180,8 @@ def write_citation(citation: Citation) -> dict[str, object] | None:
 
 
 def _write_sampling(request: Request) -> dict[str, object]:
-    sampling, members = request.sampling, {}
+    sampling = request.sampling
+    members: dict[str, object] = {}
     include = ["reasoning.encrypted_content"]
     if request.max_output_tokens:
         members["max_output_tokens"] = max(_LEAST_OUTPUT, request.max_output_tokens)

@@ -20,6 +20,7 @@ _CARRIER: FormatName = "openai_responses"
 _KIND = re.compile(r"trollproxy:(?P<kind>redacted|(?P<what>call|text)-(?P<digest>[0-9a-f]{16})):")
 
 Signed = Literal["call", "text"]
+Belonging = tuple[Signed | None, str]  # what a signature is of: its kind, and the digest that names it
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,8 +48,8 @@ CARRIES: dict[Feature, str] = {
     "reasoning_budget": "as the nearest effort: up to 2,048 tokens low, up to 8,192 medium, above high",
     "reasoning_shown": "as a summary",
     "reasoning_hidden": "",
-    "cache_marks": "5m becomes 30m and 1h becomes 12h; left out on tools and on what the model said, and for models before"
-    " GPT-5.6, which find what to keep by themselves",
+    "cache_marks": "5m becomes 30m and 1h becomes 12h; left out on tools and on what the model said, and for models"
+    " before GPT-5.6, which find what to keep by themselves",
     "cache_whole": "5m becomes 30m and 1h becomes 12h; left out for models before GPT-5.6",
     "cache_key": "",
     "user": "hashed where it is longer than 128 characters",

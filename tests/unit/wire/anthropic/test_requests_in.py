@@ -89,7 +89,14 @@ def test_tiers(members: dict[str, Any], tier: str | None) -> None:
         ({"output_config": {"effort": "max"}}, Reasoning(effort="max")),
         ({"thinking": {"type": "disabled"}}, Reasoning(mode="off")),
         ({"thinking": {"type": "between_tools"}}, Reasoning(mode="off")),
-        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, Reasoning(mode="on", budget_tokens=2000)),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+            Reasoning(mode="on", budget_tokens=2000, shows_thoughts=True),
+        ),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 2000, "display": "omitted"}},
+            Reasoning(mode="on", budget_tokens=2000, shows_thoughts=False),
+        ),
         (
             {"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "medium"}},
             Reasoning(mode="adaptive", effort="medium", shows_thoughts=False),

@@ -63,11 +63,11 @@ def asked(model: str, reasoning: Reasoning | None, *turns: Turn, **members: Any)
         (MANUAL, Reasoning(effort="low"), {"type": "enabled", "budget_tokens": 1024}, None),
         (MANUAL, Reasoning(effort="medium"), {"type": "enabled", "budget_tokens": 2048}, None),
         (MANUAL, Reasoning(mode="adaptive"), {"type": "enabled", "budget_tokens": 4096}, None),
-        (MANUAL, Reasoning(effort="max"), {"type": "enabled", "budget_tokens": 16384}, None),
+        (MANUAL, Reasoning(effort="max"), {"type": "enabled", "budget_tokens": 10_000}, None),
         (MANUAL, Reasoning(budget_tokens=5), {"type": "enabled", "budget_tokens": 1024}, None),
         (MANUAL, Reasoning(budget_tokens=90_000), {"type": "enabled", "budget_tokens": 19_999}, None),
         (MANUAL, Reasoning(mode="off"), {"type": "disabled"}, None),
-        ("claude-opus-4-5", Reasoning(effort="max"), {"type": "enabled", "budget_tokens": 16384}, "high"),
+        ("claude-opus-4-5", Reasoning(effort="xhigh"), {"type": "enabled", "budget_tokens": 8192}, "high"),
         ("claude-3-5-sonnet-20241022", Reasoning(effort="high"), None, None),
         ("claude-3-5-sonnet-20241022", Reasoning(mode="off"), None, None),
         ("glm-5", Reasoning(effort="high"), {"type": "enabled", "budget_tokens": 4096}, None),
@@ -81,6 +81,9 @@ def test_a_budget_leaves_room_for_the_answer_or_is_left_out() -> None:
     assert asked(MANUAL, BUDGET, max_output_tokens=1025)[0] == {"type": "enabled", "budget_tokens": 1024}
     assert asked(MANUAL, BUDGET, max_output_tokens=1024)[0] is None
     assert asked(MANUAL, BUDGET, max_output_tokens=0)[0] is None
+    effort = Reasoning(effort="high")
+    assert asked(MANUAL, effort, max_output_tokens=4000)[0] == {"type": "enabled", "budget_tokens": 2000}
+    assert asked(MANUAL, effort, max_output_tokens=1500)[0] == {"type": "enabled", "budget_tokens": 1024}
 
 
 LOOP = (HI, Turn("assistant", (CALL,)), RESULT)

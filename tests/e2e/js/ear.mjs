@@ -1,0 +1,34 @@
+// What the SDKs send and get, by an ear on the platform's fetch; and how long they would wait before they ask again:
+// here they do not. The SDKs themselves are as their vendors publish them.
+
+export const TIMEOUT_MS = 19_997; // of the SDKs' requests; any other timer is a wait
+
+const { fetch, setTimeout } = globalThis;
+let ear = null;
+
+export function listen() {
+  ear = { sent: [], statuses: [], waits: [], raw: [] };
+  return ear;
+}
+
+globalThis.fetch = async (url, options) => {
+  const current = ear;
+  current.sent.push(options.body);
+  const response = await fetch(url, options);
+  current.statuses.push(response.status);
+  if (!response.body) return response;
+  const decoder = new TextDecoder();
+  const hear = new TransformStream({
+    transform(piece, onward) {
+      current.raw.push(decoder.decode(piece, { stream: true }));
+      onward.enqueue(piece);
+    },
+  });
+  return new Response(response.body.pipeThrough(hear), response);
+};
+
+globalThis.setTimeout = (act, delay, ...rest) => {
+  if (delay === TIMEOUT_MS) return setTimeout(act, delay, ...rest);
+  ear?.waits.push(delay);
+  return setTimeout(act, 0, ...rest);
+};
