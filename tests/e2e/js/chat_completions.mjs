@@ -23,8 +23,9 @@ export class ChatCompletions {
 
   async ask({ stream }) {
     const { completions } = this.sdk.chat;
-    const counted = { ...this.members, stream_options: { include_usage: true } };
-    const whole = await (stream ? completions.stream(counted).finalChatCompletion() : completions.create(this.members));
+    const whole = await (stream
+      ? completions.stream(this.members).finalChatCompletion()
+      : completions.create(this.members));
     const [{ message, finish_reason }] = whole.choices;
     this.messages.push(message);
     return {

@@ -1,8 +1,9 @@
 // What the SDKs send and get, by an ear on the platform's fetch; and how long they would wait before they ask again:
-// here they do not. The SDKs themselves are as their vendors publish them.
+// here they do not wait. The SDKs themselves are as their vendors publish them.
 
-export const TIMEOUT_MS = 19_997; // of the SDKs' requests; any other timer is a wait
+export const TIMEOUT_MS = 19_997; // of the SDKs' requests; any other timer of theirs is a wait
 
+const OF_AN_SDK = /node_modules\/(openai|@anthropic-ai|@google)\//;
 const { fetch, setTimeout } = globalThis;
 let ear = null;
 
@@ -28,7 +29,7 @@ globalThis.fetch = async (url, options) => {
 };
 
 globalThis.setTimeout = (act, delay, ...rest) => {
-  if (delay === TIMEOUT_MS) return setTimeout(act, delay, ...rest);
-  ear?.waits.push(delay);
-  return setTimeout(act, 0, ...rest);
+  const isWait = delay > 0 && delay !== TIMEOUT_MS && OF_AN_SDK.test(new Error().stack);
+  if (isWait) ear.waits.push(delay);
+  return setTimeout(act, isWait ? 0 : delay, ...rest);
 };

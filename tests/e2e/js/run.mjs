@@ -22,14 +22,18 @@ const SCENARIOS = {
     told.answers = [];
     for (const words of says) {
       conversation.say(words);
-      let answer = await conversation.ask({ stream });
-      told.answers.push(answer);
-      while (answer.calls.length) {
-        conversation.give(resultsFor(answer.calls, canFail));
-        answer = await conversation.ask({ stream });
+      for (let calls = null; calls === null || calls.length; ) {
+        if (calls) conversation.give(resultsFor(calls, canFail));
+        const answer = await conversation.ask({ stream });
         told.answers.push(answer);
+        calls = answer.calls;
       }
     }
+  },
+
+  async ask(conversation, { says, stream }, told) {
+    conversation.say(says[0]);
+    told.answers = [await conversation.ask({ stream })];
   },
 
   // Take a stream's events as they come; what was heard before an exception counts.

@@ -24,6 +24,7 @@ _AT_THE_VENDOR: dict[str, tuple[object, ...]] = {
     "billing_policy": ({"type": "billing_policy"}, {"type": "billing_policy", "bill_to": "self"}),
 }
 _ABSENT = (b"", b"null")
+_BILLING = "x-anthropic-billing-header:"  # Claude Code's first block; it changes and would spoil a kept prompt
 _HARMLESS_EDITS = frozenset({"clear_thinking_20251015"})
 _TIERS = {"standard_only": "standard"}
 
@@ -38,7 +39,7 @@ def read_request(body: bytes, entry: Entry) -> Request:
     choice, parallel_tools = _read_choice(request)
     return Request(
         model=request.model,
-        system=read_texts(request.system) + leading,
+        system=tuple(text for text in read_texts(request.system) if not text.text.startswith(_BILLING)) + leading,
         turns=turns[1:] if leading else turns,
         tools=read_tools(request),
         tool_choice=choice,

@@ -117,6 +117,7 @@ DROPS: dict[str, str] = {
     "messages.content.caller": "says by what the call was made; the call itself stays",
     "messages.content.parsed_output": "the SDK's own reading of the text next to it",
     "messages.content.transformations": "what the vendor does with too large an image",
+    "system[x-anthropic-billing-header]": "Claude Code's note to the vendor's billing, in the form of a system text",
     "thinking.block_binding": "how the vendor checks the signatures of thoughts",
     "tools.defer_loading": "the tool is shown to the model from the start",
     "tools.eager_input_streaming": "how finely the vendor streams arguments; they are streamed as they come",

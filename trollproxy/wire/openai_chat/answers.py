@@ -187,6 +187,7 @@ class _CompletionDetails(msgspec.Struct):
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    total_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -204,11 +205,15 @@ def read_usage(raw: bytes) -> Usage | None:
     read, written = _count_of(prompt.cached_tokens), _count_of(prompt.cache_write_tokens)
     completion = usage.completion_tokens_details
     reasoning = _count_of(completion.reasoning_tokens if completion else 0)
+    # xAI counts reasoning beside the completion's count, Gemini's endpoint of this dialect in the total only.
+    beside = max(0, _count_of(usage.total_tokens) - _count_of(usage.prompt_tokens) - _count_of(usage.completion_tokens))
+    output = _count_of(usage.completion_tokens) + beside
+    reasoning = max(reasoning, beside)
     return Usage(
         uncached=max(0, _count_of(usage.prompt_tokens) - read - written),
         write_30m=written,  # reported without its lifetime; 30 minutes is the vendor's default
         read=read,
-        out_text=max(0, _count_of(usage.completion_tokens) - reasoning),
+        out_text=max(0, output - reasoning),
         out_reasoning=reasoning,
     )
 

@@ -92,38 +92,42 @@ def _is_system(message: s.Message) -> bool:
 def _turns(messages: Iterable[s.Message]) -> Iterable[Turn]:
     """A turn for each message; results of one round of calls together."""
     results: list[Part] = []
-    old = _OldIds()
+    calls = _Calls()
     for message in messages:
         if isinstance(message, s.ToolMessage | s.FunctionMessage):
-            results.append(_result(message, old))
+            results.append(_result(message, calls))
             continue
         if results:
             yield Turn("user", tuple(results))
             results = []
-        yield _turn(message, old)
+        yield _turn(message, calls)
     if results:
         yield Turn("user", tuple(results))
 
 
-class _OldIds:
-    """The deprecated functions have no ids: one call at a time, and its result names the function."""
+class _Calls:
+    """What results need to know of the calls before them.
 
-    __slots__ = ("_calls",)
+    The deprecated functions have no ids: one call at a time, and its result names the function.
+    """
+
+    __slots__ = ("_old", "custom")
 
     def __init__(self) -> None:
-        self._calls: dict[str, int] = {}
+        self._old: dict[str, int] = {}
+        self.custom: set[str] = set()  # ids of calls of custom tools, whose results look like all others
 
-    def next(self, name: str) -> str:
-        self._calls[name] = self._calls.get(name, 0) + 1
-        return self.latest(name)
+    def next_old_id(self, name: str) -> str:
+        self._old[name] = self._old.get(name, 0) + 1
+        return self.latest_old_id(name)
 
-    def latest(self, name: str) -> str:
-        return f"call_{name}_{self._calls.get(name, 1)}"
+    def latest_old_id(self, name: str) -> str:
+        return f"call_{name}_{self._old.get(name, 1)}"
 
 
-def _turn(message: s.Message, old: _OldIds) -> Turn:
+def _turn(message: s.Message, calls: _Calls) -> Turn:
     if isinstance(message, s.AssistantMessage):
-        return Turn("assistant", tuple(_said(message, old)))
+        return Turn("assistant", tuple(_said(message, calls)))
     if isinstance(message, s.UserMessage):
         return Turn("user", tuple(_given(message.content)))
     assert isinstance(message, s.SystemMessage | s.DeveloperMessage)
@@ -138,7 +142,7 @@ def _system_texts(message: s.Message) -> tuple[Text, ...]:
     return tuple(text for text in texts if isinstance(text, Text))
 
 
-def _said(message: s.AssistantMessage, old: _OldIds) -> Iterable[Part]:
+def _said(message: s.AssistantMessage, calls: _Calls) -> Iterable[Part]:
     """An answer of an earlier turn: thoughts, words, calls."""
     if bytes(message.audio) not in _ABSENT:
         raise _refusal("messages.audio", "a recording of the vendor's is known to the vendor only")
@@ -149,10 +153,12 @@ def _said(message: s.AssistantMessage, old: _OldIds) -> Iterable[Part]:
     if message.refusal:
         yield Refusal(text=message.refusal)
     for call in message.tool_calls or ():
+        if call.custom is not None:
+            calls.custom.add(call.id)
         yield _call(call)
     if message.function_call is not None:
         yield ToolCall(
-            call_id=old.next(message.function_call.name),
+            call_id=calls.next_old_id(message.function_call.name),
             name=message.function_call.name,
             arguments=message.function_call.arguments or "",
         )
@@ -166,14 +172,20 @@ def _call(call: s.Call) -> ToolCall:
     return ToolCall(call_id=call.id, name=call.function.name, arguments=call.function.arguments or "")
 
 
-def _result(message: s.ToolMessage | s.FunctionMessage, old: _OldIds) -> ToolResult:
+def _result(message: s.ToolMessage | s.FunctionMessage, calls: _Calls) -> ToolResult:
     if isinstance(message, s.FunctionMessage):
         texts = (Text(text=message.content),) if message.content else ()
-        return ToolResult(call_id=old.latest(message.name), name=message.name, parts=texts)
+        return ToolResult(call_id=calls.latest_old_id(message.name), name=message.name, parts=texts)
     parts = tuple(_given(message.content))
     marks = [part.cache for part in parts if part.cache is not None]
     bare = tuple(msgspec.structs.replace(part, cache=None) for part in parts)
-    return ToolResult(call_id=message.tool_call_id, name=message.name, parts=bare, cache=marks[-1] if marks else None)
+    return ToolResult(
+        call_id=message.tool_call_id,
+        name=message.name,
+        parts=bare,
+        is_custom=message.tool_call_id in calls.custom,
+        cache=marks[-1] if marks else None,
+    )
 
 
 def _given(content: s.Content) -> Iterable[Text | Media]:

@@ -78,13 +78,15 @@ def _given(**members: object) -> Members:
 class _Messages:
     """The messages of one request."""
 
-    __slots__ = ("_marks", "_takes_lists")
+    __slots__ = ("_has_thoughts", "_marks", "_takes_lists")
 
     def __init__(self, marks: set[int], *, takes_lists: bool) -> None:
+        self._has_thoughts = False
         self._marks = marks
         self._takes_lists = takes_lists
 
     def write(self, request: Request) -> Iterator[Members]:
+        self._has_thoughts = any(_thoughts(turn, "") for turn in request.turns)
         if request.system:
             yield {"role": "system", "content": self._content(request.system)}
         for turn in request.turns:
@@ -124,16 +126,18 @@ class _Messages:
             ("tool_calls", calls),
         )
         # Nothing at all is refused by servers; "" is not.
-        content = self._content(words) if words or not (refusal or calls) else None
+        content = self._content(words, between="") if words or not (refusal or calls) else None
         message: Members = {"role": "assistant", "content": content}
+        if calls and self._has_thoughts:  # DeepSeek wants its thoughts back with every call, were there none too
+            message["reasoning_content"] = ""
         return message | {name: value for name, value in optional if value}
 
-    def _content(self, parts: Iterable[Part]) -> str | list[Members]:
+    def _content(self, parts: Iterable[Part], *, between: str = _BETWEEN_TEXTS) -> str | list[Members]:
         """One plain text as a string, which every server takes; else a list."""
         listed = list(parts)
         texts = [part.text for part in listed if isinstance(part, Text) and id(part) not in self._marks]
         if len(texts) == len(listed) and (len(texts) < _LIST or not self._takes_lists):
-            return _BETWEEN_TEXTS.join(texts)
+            return between.join(texts)
         return [written for part in listed for written in self._part(part)]
 
     def _part(self, part: Part) -> Iterator[Members]:

@@ -12,6 +12,8 @@ from trollproxy.wire.openai_responses.usage import write_tool_usage, write_usage
 
 Item = dict[str, object]
 
+ORDINARY = ("default", "auto")  # tiers that need no word
+
 _PREFIX = "resp_"
 _INCOMPLETE: dict[Finish, str] = {
     "length": "max_output_tokens",
@@ -68,7 +70,7 @@ def write_shell(asked: Asked, reply_id: str) -> Item:
         "parallel_tool_calls": request.parallel_tools is not False,
         "previous_response_id": None,
         "reasoning": {"effort": reasoning.effort if reasoning is not None else None, "summary": None},
-        "service_tier": None,
+        "service_tier": "default",
         "store": False,
         "temperature": request.sampling.temperature,
         "tool_choice": "auto",

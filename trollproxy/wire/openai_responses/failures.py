@@ -19,7 +19,6 @@ _CODES = {"invalid_key": "invalid_api_key"}  # ours -> the vendor's, where its c
 _CONTEXT = "context_length_exceeded"
 _NO_CREDIT = 402
 _THROTTLED = 429
-_OVERLOADED = 503
 
 
 def write_error(error: GatewayError, request_id: str) -> bytes:
@@ -48,8 +47,7 @@ def stream_code(error: GatewayError) -> str:
         return "insufficient_quota"
     if error.status == _THROTTLED:
         return "rate_limit_exceeded"
-    if error.status == _OVERLOADED:
-        return "server_is_overloaded"
+    # Not "server_is_overloaded" for what would be it: Codex gives up on that one, and the next try may well succeed.
     # The SDK knows this code for a fault of the request; agents do not try such a one again.
     return "invalid_prompt" if error.origin == "client" or _is_rejected(error) else "server_error"
 

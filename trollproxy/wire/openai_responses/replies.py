@@ -96,7 +96,7 @@ def read_reply(body: bytes) -> Reply:
         model=response.model,
         choices=(Choice(parts=parts, finish=finish),),
         usage=read_usage(bytes(response.usage), bytes(response.tool_usage)),
-        tier=response.service_tier,
+        tier=response.service_tier if response.service_tier not in out.ORDINARY else None,
     )
 
 
@@ -211,7 +211,7 @@ def write_reply(reply: Reply, asked: Asked) -> bytes:
     members = out.write_shell(asked, names.reply_id) | out.write_end(
         choice.finish, reply.usage, has_refusal=has_refusal
     )
-    return msgspec.json.encode(members | {"output": items.finish(), "service_tier": reply.tier})
+    return msgspec.json.encode(members | {"output": items.finish(), "service_tier": reply.tier or "default"})
 
 
 class _Items:

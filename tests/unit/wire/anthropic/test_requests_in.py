@@ -339,7 +339,7 @@ def test_claude_code_is_understood() -> None:
     assert request.reasoning == Reasoning(mode="adaptive", effort="medium", shows_thoughts=False)
     assert [turn.role for turn in request.turns] == ["user", "system"]
     assert request.user == CLAUDE_CODE["metadata"]["user_id"]
-    assert request.system[1].cache == "1h"
+    assert request.system[0].cache == "1h"
 
 
 @pytest.mark.parametrize(
@@ -447,3 +447,10 @@ def test_anything_is_read_or_refused(members: dict[str, Any]) -> None:
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         read_request(body, ENTRY)
+
+
+def test_a_note_to_the_vendors_billing_is_no_part_of_the_prompt() -> None:
+    note = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.329.abc; cc_entrypoint=cli;"}
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+    asked = json.dumps(body | {"system": [note, {"type": "text", "text": "Be brief."}]}).encode()
+    assert read_request(asked, Entry()).system == (Text(text="Be brief."),)

@@ -75,10 +75,16 @@ def said_plainly(request: Request) -> Request:
     """The request in the dialect's own normal form."""
     tools = tuple(msgspec.structs.replace(tool, cache=None) for tool in request.tools)
     kept = _marked(request)
+    sampling = request.sampling
+    penalties = {  # 0 is what the vendor has without them
+        "presence_penalty": sampling.presence_penalty or None,
+        "frequency_penalty": sampling.frequency_penalty or None,
+    }
     return msgspec.structs.replace(
         request,
         model=OWN_MODEL,
         tools=tools,
+        sampling=msgspec.structs.replace(sampling, **penalties),
         tool_choice=request.tool_choice if tools else None,
         parallel_tools=request.parallel_tools if tools else None,
         system=tuple(_unmarked(text, kept) for text in request.system),
@@ -101,16 +107,10 @@ def _unmarked(part: Any, kept: set[int]) -> Any:
 
 def _split(turn: Turn, kept: set[int]) -> list[Turn]:
     """Results and what the user says beside them are messages of their own."""
-    parts = [_normal(_unmarked(part, kept)) for part in turn.parts]
+    parts = [_unmarked(part, kept) for part in turn.parts]
     results = tuple(part for part in parts if isinstance(part, ToolResult))
     others = tuple(part for part in parts if not isinstance(part, ToolResult))
     return [Turn(turn.role, some) for some in (results, others) if some]
-
-
-def _normal(part: Any) -> Any:
-    if isinstance(part, ToolResult):
-        return msgspec.structs.replace(part, is_custom=False)
-    return part
 
 
 @QUIET
@@ -185,25 +185,8 @@ def test_no_token_is_lost_to_the_dialects_one_bucket_for_writes(usage: Usage) ->
 
 
 MEMBERS = [
-    "choices",
-    "delta",
-    "message",
-    "tool_calls",
-    "function",
-    "custom",
-    "arguments",
-    "index",
-    "id",
-    "name",
-    "content",
-    "finish_reason",
-    "usage",
-    "logprobs",
-    "annotations",
-    "role",
-    "messages",
-    "model",
-    "tools",
+    *("choices", "delta", "message", "tool_calls", "function", "custom", "arguments", "index", "id", "name", "content"),
+    *("finish_reason", "usage", "logprobs", "annotations", "role", "messages", "model", "tools"),
 ]
 NOISE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),

@@ -29,7 +29,7 @@ from trollproxy.chat import (
     ToolCall,
     Usage,
 )
-from trollproxy.errors import UpstreamBroken, UpstreamUnavailable
+from trollproxy.errors import UpstreamUnavailable
 from trollproxy.wire.openai_chat.streams import ChatWriter
 
 
@@ -93,21 +93,31 @@ def test_usage_comes_last_and_only_to_those_who_asked():
     assert not any("usage" in chunk for chunk in written(*events)[:-1])
 
 
-def test_calls_are_numbered_from_0_and_named_once():
+def test_calls_are_numbered_from_0_named_once_and_said_one_after_the_other():
     calls = deltas(
         PartStarted(index=0, part=Thinking()),
         PartSigned(index=0, state=State("anthropic", "sig")),
         PartEnded(index=0),
         PartStarted(index=1, part=ToolCall(call_id="a", name="f")),
         PartGrew(index=1, text="{"),
-        PartStarted(index=2, part=ToolCall(call_id="b", name="g", arguments="[]")),
+        PartStarted(index=2, part=ToolCall(call_id="b", name="g", arguments="[")),
+        PartGrew(index=2, text="]"),
         PartGrew(index=1, text="}"),
+        PartEnded(index=1),
+        PartEnded(index=2),
     )
     assert calls == [
         {"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]},
         {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]},
-        {"tool_calls": [{"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "[]"}}]},
         {"tool_calls": [{"index": 0, "function": {"arguments": "}"}}]},
+        {"tool_calls": [{"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "["}}]},
+        {"tool_calls": [{"index": 1, "function": {"arguments": "]"}}]},
+    ]
+
+
+def test_a_call_without_arguments_says_an_empty_object():
+    assert deltas(PartStarted(index=0, part=ToolCall(call_id="a", name="f")), PartEnded(index=0))[1:] == [
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}
     ]
 
 
@@ -187,10 +197,9 @@ def test_words_for_the_end(finish: Finish, word: str):
     assert written(Started(), Finished(finish=finish))[-1]["choices"][0]["finish_reason"] == word
 
 
-def test_malformed_output_is_a_failure():
-    writer = ChatWriter(asked())
-    with pytest.raises(UpstreamBroken):
-        writer.write(Finished(finish="malformed"))
+def test_malformed_output_is_a_failure_and_the_last_word():
+    *_, failed = written(Started(), Finished(finish="malformed"), Ended())
+    assert failed["error"]["type"] == "api_error"
 
 
 def test_a_failure_is_the_last_word():

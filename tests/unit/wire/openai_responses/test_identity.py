@@ -77,7 +77,7 @@ def test_requests(request):
     assert plain(read) == plain(expected)
 
 
-@given(replies(ANSWERING), st.sampled_from([None, "default", "flex"]))
+@given(replies(ANSWERING), st.sampled_from([None, "priority", "flex"]))
 def test_replies(reply, tier):
     whole = msgspec.structs.replace(reply, tier=tier, model="named-by-client")
     assert TONGUE.read_reply(TONGUE.write_reply(whole, asked()), asked()) == whole

@@ -220,7 +220,7 @@ def test_a_failure_goes_on_in_the_provider_s_stream() -> None:
         (InsufficientCredits("x"), "insufficient_quota", "x"),
         (UpstreamRateLimited("Slow.", retry_after_s=11.5), "rate_limit_exceeded", "Slow. Please try again in 11.5s."),
         (UpstreamRateLimited("Slow."), "rate_limit_exceeded", "Slow."),
-        (Overloaded("x"), "server_is_overloaded", "x"),
+        (Overloaded("x"), "server_error", "x"),
         (UpstreamRejected("x"), "invalid_prompt", "x"),
         (UpstreamBroken("x"), "server_error", "x"),
     ],
