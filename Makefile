@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8080
 AIDER := $(shell $(PYTHON) -c 'import sys; sys.version_info < (3, 13) and print(".cache/agents/aider/.done")')
 
-.PHONY: run test agents unit check faults format lock proxies clean
+.PHONY: run test agents unit check faults bench format lock proxies clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.runtime
@@ -27,6 +27,9 @@ check: $(VENV)/.dev
 faults: $(VENV)/.dev .cache/mongod/mongod
 	$(BIN)/python -m tests.faults.kills --gateway-kills 500
 	$(BIN)/python -m tests.faults.kills --store mongo --gateway-kills 500 --mongod-kills 200
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.bench.run --write
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format && $(BIN)/ruff check --fix

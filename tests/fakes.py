@@ -292,6 +292,14 @@ class FakeStore:
             if name in self.users
         ]
 
+    async def sum_upstream_costs(self, since_day: str) -> dict[tuple[str, str], int]:
+        await self._call("sum_upstream_costs")
+        sums: Counter[tuple[str, str]] = Counter()
+        for charge in self.charges.values():
+            if charge.day >= since_day and charge.upstream_cost_nusd is not None:
+                sums[charge.provider, charge.upstream_key_id] += charge.upstream_cost_nusd
+        return dict(sums)
+
     async def page_charges(self, *, after: str = "", limit: int = 1000) -> list[Charge]:
         await self._call("page_charges")
         return [self.charges[name] for name in sorted(self.charges) if name > after][:limit]

@@ -1,7 +1,7 @@
 """What the core needs from outside, as protocols. `app.py` alone picks who fulfils them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -102,6 +102,11 @@ class Store(Protocol):
     async def sum_ledger(self, username: str, wallet: str) -> int:
         """What the wallet's balance must be, from its entries alone."""
 
+    async def sum_upstream_costs(self, since_day: str) -> dict[tuple[str, str], int]:
+        """What providers asked of us for charges of that UTC day and later, by provider and upstream key. Takes as
+        long as an audit.
+        """
+
     # Prices
     async def write_prices(self, prices: Sequence[Price]) -> None:
         """Keep these for good, by version. One that is there with other content: GatewayError `price_conflict`."""
@@ -139,6 +144,7 @@ class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
     headers: Sequence[tuple[str, str]]
     body: bytes
     timeouts: Timeouts
+    method: Literal["POST", "GET"] = "POST"
     proxy: OutboundProxy | None = None  # the only way that this call may take; None: straight to the endpoint
     when_sent: Callable[[], object] = _nobody  # told once the request is on its way and the provider may act on it
 

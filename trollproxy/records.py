@@ -27,6 +27,7 @@ EndedBy = Literal[
     "gateway_crashed_before_token",
     "gateway_crashed",
 ]
+SpendPeriod = Literal["total", "day", "month"]  # of UTC's calendar
 CreditKind = Literal["purchase", "refund", "promotional"]
 
 
@@ -100,6 +101,8 @@ class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
     is_backup: bool = False  # spent only where the others are lost or rest
     max_in_flight: int | None = None  # requests at one time; None: any number
     proxy_id: str | None = None  # the only one of the provider's proxies it is used through; None: any of them
+    spend_limit_nusd: int | None = None  # what it may cost us in a period; None: nobody watches
+    spend_period: SpendPeriod = "total"
 
 
 class OutboundProxy(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +133,28 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     path: str
 
 
+class FilterRule(msgspec.Struct, frozen=True, kw_only=True):
+    """Words that are replaced in what passes: a literal, and what stands there instead."""
+
+    pattern: str
+    replacement: str
+    ignore_case: bool = False
+    whole_word: bool = False
+    in_requests: bool = True
+    in_responses: bool = True
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a provider is sent, and how many may wait for how long. None: any number."""
+
+    per_minute: int | None = None
+    per_hour: int | None = None
+    per_day: int | None = None
+    max_in_flight: int | None = None
+    max_queue: int = 100
+    queue_timeout_s: float = 10.0
+
+
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """An upstream service: where it is, which formats it speaks, with which keys and deadlines."""
 
@@ -139,6 +164,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
     timeouts: Timeouts = Timeouts()
     proxies: tuple[OutboundProxy, ...] = ()  # all calls go through one of them; none: straight
+    pace: Pace | None = None  # None: as fast as requests come
+    filters: tuple[FilterRule, ...] = ()
+    drops_thinking: bool = False  # clients see no reasoning, unless the model says otherwise
+    spend_endpoint: Endpoint | None = None  # where it tells what a key has spent; None: it does not
 
 
 class Supplier(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +190,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     size: Literal["SMALL", "BIG"] | None = None
     fallbacks: tuple[Supplier, ...] = ()  # asked in this order where the provider fails
+    race: int = 1  # how many suppliers are asked at a time, the first answer counting
+    race_head_start_s: float = 0.0  # what each has over the next
+    drops_thinking: bool | None = None  # None: the provider decides
 
     @property
     def suppliers(self) -> tuple[Supplier, ...]:
@@ -197,6 +229,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     multiplier_micro: int
     cost_nusd: int
     upstream_cost_nusd: int | None = None
+    lost_cost_nusd: int = 0  # what tries cost us whose answer nobody got: the customer pays nothing of it
     day: str  # UTC date of admission; friend-key limits count against it even when the charge lands after midnight
     started_at_s: float
     first_token_ms: float | None = None
@@ -222,6 +255,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, tag="intent"):
     hold_nusd: int
     day: str
     started_at_s: float
+    lost_cost_nusd: int = 0  # by tries before this one
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):

@@ -10,6 +10,7 @@ docs/benchmarks.md.
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from scripts import translation_cost
 from tests.bench import wrk
 from tests.bench.machine import LOAD_CORE, cpu_us, pinned, rss_kb, version_of
 from tests.bench.pace import BODY
@@ -163,6 +165,10 @@ def report(folder: Path, rounds: int, seconds: float) -> Iterator[str]:
     yield ""
     for name, value in measure_start(folder, 3).items():
         yield f"- {name}: {value:.3g}"
+    yield ""
+    yield "What carrying costs between formats (`python -m scripts.translation_cost`):"
+    yield ""
+    yield from translation_cost.table(translation_cost.measure())
 
 
 def write(lines: list[str]) -> None:
@@ -171,7 +177,14 @@ def write(lines: list[str]) -> None:
     PAGE.write_text("\n".join([f"{before}{MARKS[0]}", *lines, f"{MARKS[1]}{after}"]))
 
 
+def require(*programs: str) -> None:
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        sys.exit(f"The benchmark needs {' and '.join(missing)}: apt-get install {' '.join(missing)}")
+
+
 def main() -> None:
+    require("nginx", "wrk")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0)

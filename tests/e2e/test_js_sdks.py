@@ -58,6 +58,8 @@ WITH_USAGE = {"stream_options": {"include_usage": True}}
 KEYS = 12
 MAX_BODY = 100_000
 HELLO = ["Hello"]
+ASK = {"scenario": "ask", "says": HELLO, "stream": True}
+HEAR = {"scenario": "hear", "says": HELLO}
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +136,8 @@ def results_for(said: Said, sdk: Vendor) -> list[Result]:
 def check_answer(answer: dict[str, Any], said: Said, sdk: Vendor, *, stream: bool) -> None:
     assert answer["text"] == said.text
     if stream and sdk == "openai":
-        # The SDK's helper keeps of a member it does not know what came last.
-        assert said.thinking.endswith(answer["thinking"])
+        # Of a member that it does not know, the SDK's helper keeps what came last. Upstream all of it must come back.
+        assert answer["thinking"] == said.thinking[len(said.thinking) // 2 :]
     else:
         assert answer["thinking"] == said.thinking
     assert [call["name"] for call in answer["calls"]] == [call.name for call in said.calls]
@@ -241,10 +243,10 @@ PARALLEL = Said("Both.", "Two.", calls=(Call("c1", "get_weather", ARGUMENTS), Ca
 def test_chat_chunks(gateway: GatewayProcess, vendors: Vendors, node: Node, *, vendor: Vendor, more: Any) -> None:
     """By the SDK's plain stream and by its helper: calls numbered from 0, named once, usage exactly when asked for."""
     vendors.play(stream(vendor, PARALLEL), stream(vendor, PARALLEL))
-    job = {"sdk": "openai", **reach(gateway, "openai", vendor), "says": HELLO, "tools": plain(TOOLS), "more": more}
+    job = {"sdk": "openai", **reach(gateway, "openai", vendor), "tools": plain(TOOLS), "more": more}
     with gateway.bill() as bill:
-        plainly = node.run(**job, scenario="hear")
-        helped = node.run(**job, scenario="ask", stream=True)
+        plainly = node.run(**job, **HEAR)
+        helped = node.run(**job, **ASK)
     assert (plainly["raised"], helped["raised"]) == (None, None)
     chunks = plainly["events"]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
@@ -282,14 +284,7 @@ def check_deltas(deltas: list[dict[str, Any]]) -> None:
 def test_response_events(gateway: GatewayProcess, vendors: Vendors, node: Node, *, vendor: Vendor) -> None:
     """Numbered without a gap, one id, every item and part opened before it grows and closed once, one end."""
     vendors.play(stream(vendor, PARALLEL))
-    told = node.run(
-        sdk="responses",
-        scenario="hear",
-        says=HELLO,
-        tools=plain(TOOLS),
-        thinks=True,
-        **reach(gateway, "responses", vendor),
-    )
+    told = node.run(sdk="responses", tools=plain(TOOLS), thinks=True, **HEAR, **reach(gateway, "responses", vendor))
     assert told["raised"] is None
     heard = told["events"]
     assert [event["sequence_number"] for event in heard] == list(range(len(heard)))
@@ -309,8 +304,8 @@ def test_response_events(gateway: GatewayProcess, vendors: Vendors, node: Node, 
 
 # Scenario 12: silence
 
-PING = "100ms"
-SILENCE_S = 0.4
+PING = "50ms"
+SILENCE_S = 0.2
 SAID = Said("One half of what is said, and then the other half.", tokens=Tokens(101, 23, 37))
 HALF = SAID.text[: len(SAID.text) // 2]
 BEFORE_HALF: dict[Vendor, int] = {"openai": 2, "responses": 5, "anthropic": 4, "gemini": 1}  # events up to the half
@@ -327,14 +322,15 @@ def keep_alives(sdk: Vendor, raw: str) -> int:
 def test_a_silent_vendor_is_waited_for(
     gateway: GatewayProcess, vendors: Vendors, node: Node, *, sdk: Vendor, vendor: Vendor
 ) -> None:
-    """Silence before the first word, between words, and inside of a call's arguments."""
+    """Silence before the first word, between words, and in the middle of an event late in the stream."""
     said = replace(SAID, calls=(Call("call_1", "look", '{"at": "the sky"}'),))
-    late = max(len(events(vendor, said)) - 3, BEFORE_HALF[vendor] + 1)
-    silences = {0: SILENCE_S, BEFORE_HALF[vendor]: SILENCE_S, late: SILENCE_S}
-    vendors.play(stream(vendor, said, silences=silences))
-    job = {"scenario": "ask", "says": HELLO, "stream": True}
+    written = events(vendor, said)
+    pieces = [piece for event in written for piece in (event[: len(event) // 2], event[len(event) // 2 :])]
+    late = max(len(written) - 3, BEFORE_HALF[vendor] + 1)
+    silences = dict.fromkeys((0, 2 * BEFORE_HALF[vendor], 2 * late + 1), SILENCE_S)
+    vendors.play(streamed(*pieces, silences=silences))
     with gateway.bill() as bill:
-        told = node.run(sdk=sdk, **job, **reach(gateway, sdk, vendor))
+        told = node.run(sdk=sdk, **ASK, **reach(gateway, sdk, vendor))
     assert told["raised"] is None
     (answer,) = told["answers"]
     assert (answer["text"], [call["name"] for call in answer["calls"]]) == (said.text, ["look"])
@@ -378,45 +374,55 @@ REFUSALS = {
 }
 TRIES = 3  # of the SDKs that ask again, by their defaults
 BREAKS = ("error", "eof", "reset")
+OVERLOADS: dict[Vendor, str] = {"anthropic": "upstream_overloaded", "gemini": "upstream_overloaded"}  # say so
 
 
 def code_of(raised: dict[str, Any], sdk: Vendor) -> str:
     if sdk == "gemini":
-        details = json.loads(raised["message"])["error"]["details"]
-        return str(next(detail["reason"] for detail in details if "reason" in detail)).lower()
+        return str(_detail(raised, "reason")).lower()
     return str(raised["details"]["code"] if sdk == "anthropic" else raised["code"])
 
 
 def request_id_of(raised: dict[str, Any], sdk: Vendor) -> str:
-    if sdk == "gemini":
-        details = json.loads(raised["message"])["error"]["details"]
-        return str(next(detail["requestId"] for detail in details if "requestId" in detail))
-    return str(raised["requestId"])
+    return str(_detail(raised, "requestId") if sdk == "gemini" else raised["requestId"])
 
 
-@pytest.mark.parametrize("status", REFUSALS)
+def _detail(raised: dict[str, Any], name: str) -> object:
+    """The SDK has the body in its message; inside of a stream some words precede it."""
+    body = raised["message"][raised["message"].index("{") :]
+    return next(detail[name] for detail in json.loads(body)["error"]["details"] if name in detail)
+
+
 @on_every_vendor
 @by_every_sdk
-def test_a_refusal_is_thrown_and_costs_nothing(
-    gateway: GatewayProcess, vendors: Vendors, node: Node, *, sdk: Vendor, vendor: Vendor, status: int
+def test_refusals_are_thrown_and_cost_nothing(
+    gateway: GatewayProcess, vendors: Vendors, node: Node, *, sdk: Vendor, vendor: Vendor
 ) -> None:
     """After as many tries as the SDK makes by itself, each with a row of its own."""
-    expected = REFUSALS[status]
-    vendors.play(*[error(vendor, status, WORDS, retry_after="0.2") for _ in range(TRIES)])
-    job = {"scenario": "ask", "says": HELLO, "stream": True}
+    told, seen = {}, {}
     with gateway.bill() as bill:
-        told = node.run(sdk=sdk, **job, **reach(gateway, sdk, vendor))
-    raised = told["raised"]
-    assert (raised["name"], raised["status"]) == expected.told(sdk)
-    assert code_of(raised, sdk) == expected.code
-    assert (WORDS in raised["message"]) == (expected.code == "upstream_rejected")
-    tries = TRIES if expected.is_temporary and sdk != "gemini" else 1
-    assert len(told["statuses"]) == len(vendors.seen) == len(bill) == tries
-    check_waits(told["waits"], tries, by_header=status in {429, 500, 529})
-    assert request_id_of(raised, sdk) == bill[-1].request_id
-    assert {(charge.cost_nusd, charge.ended_by, charge.code, charge.status) for charge in bill} == {
-        (0, "provider_error_before_token", expected.code, expected.status)
+        for status in REFUSALS:
+            vendors.reset()
+            vendors.play(*[error(vendor, status, WORDS, retry_after="0.2") for _ in range(TRIES)])
+            told[status] = node.run(sdk=sdk, **ASK, **reach(gateway, sdk, vendor))
+            seen[status] = len(vendors.seen)
+    raised = {status: each["raised"] for status, each in told.items()}
+    assert {status: (each["name"], each["status"], code_of(each, sdk)) for status, each in raised.items()} == {
+        status: (*refusal.told(sdk), refusal.code) for status, refusal in REFUSALS.items()
     }
+    # Only of a fault of the client's own the vendor's words are told.
+    assert [status for status, each in raised.items() if WORDS in each["message"]] == [400, 404, 413]
+    tries = {status: TRIES if each.is_temporary and sdk != "gemini" else 1 for status, each in REFUSALS.items()}
+    assert {status: len(each["statuses"]) for status, each in told.items()} == seen == tries
+    for status, each in told.items():
+        check_waits(each["waits"], tries[status], by_header=status in {429, 500, 529})
+    assert [(charge.cost_nusd, charge.ended_by, charge.code, charge.status) for charge in bill] == [
+        (0, "provider_error_before_token", refusal.code, refusal.status)
+        for status, refusal in REFUSALS.items()
+        for _ in range(tries[status])
+    ]
+    last = [sum(list(tries.values())[: place + 1]) - 1 for place in range(len(tries))]
+    assert [bill[place].request_id for place in last] == [request_id_of(each, sdk) for each in raised.values()]
 
 
 def check_waits(waits: list[float], tries: int, *, by_header: bool) -> None:
@@ -457,8 +463,7 @@ def test_the_gateways_own_refusals(
         "size": {"says": ["x" * MAX_BODY]},
         "rate": {"key": slow_key},
     }
-    job = {"sdk": sdk, "scenario": "ask", "says": HELLO, "stream": True, **reach(gateway, sdk, "anthropic")}
-    job |= changes[what]
+    job = {"sdk": sdk, **ASK, **reach(gateway, sdk, "anthropic"), **changes[what]}
     if what == "rate":
         vendors.play(stream("anthropic", SAID))
         node.run(**job)  # takes what there is for a minute, if another SDK has not
@@ -491,18 +496,19 @@ def test_a_stream_that_breaks_is_thrown_and_charged_once(
     gateway: GatewayProcess, vendors: Vendors, node: Node, *, sdk: Vendor, vendor: Vendor, how: str
 ) -> None:
     """By the SDK's own assembling, and by plain listening, which has heard what there was. Nothing is asked again."""
+    code = "upstream_broken" if how != "error" else OVERLOADS.get(vendor, "upstream_failed")
     vendors.play(broken(vendor, how), broken(vendor, how))
-    job = {"sdk": sdk, "says": HELLO, **reach(gateway, sdk, vendor)}
     with gateway.bill() as bill:
-        assembled = node.run(**job, scenario="ask", stream=True)
-        heard = node.run(**job, scenario="hear")
+        assembled = node.run(sdk=sdk, **ASK, **reach(gateway, sdk, vendor))
+        heard = node.run(sdk=sdk, **HEAR, **reach(gateway, sdk, vendor))
     name = "ApiError" if sdk == "gemini" else "APIError"
     for told in (assembled, heard):
-        assert told["raised"]["name"] == name, told["raised"]
+        assert (told["raised"]["name"], code_of(told["raised"], sdk)) == (name, code)
         assert told["statuses"] == [200]
     assert heard["words"] == HALF
     assert len(vendors.seen) == len(bill) == 2
-    assert {charge.ended_by for charge in bill} == {"provider_error_mid_stream"}
+    assert [charge.request_id for charge in bill] == [request_id_of(told["raised"], sdk) for told in (assembled, heard)]
+    assert {(charge.ended_by, charge.code) for charge in bill} == {("provider_error_mid_stream", code)}
     assert all(charge.is_estimated and charge.cost_nusd > 0 for charge in bill)
 
 
@@ -512,9 +518,21 @@ def test_a_stream_that_begins_with_an_error_is_refused(
     gateway: GatewayProcess, vendors: Vendors, node: Node, *, sdk: Vendor, vendor: Vendor
 ) -> None:
     vendors.play(streamed(error_event(vendor)))
-    job = {"scenario": "hear", "says": HELLO, "options": {"maxRetries": 0}}
     with gateway.bill() as bill:
-        told = node.run(sdk=sdk, **job, **reach(gateway, sdk, vendor))
+        told = node.run(sdk=sdk, options={"maxRetries": 0}, **HEAR, **reach(gateway, sdk, vendor))
     assert told["raised"]["status"] >= 500
     assert told["words"] == ""
     assert [(charge.cost_nusd, charge.ended_by) for charge in bill] == [(0, "provider_error_before_token")]
+
+
+@on_every_vendor
+@by_every_sdk
+def test_who_hangs_up_pays_what_the_vendor_counts_in_time(
+    gateway: GatewayProcess, vendors: Vendors, node: Node, *, sdk: Vendor, vendor: Vendor
+) -> None:
+    vendors.play(stream(vendor, SAID, silences={BEFORE_HALF[vendor]: SILENCE_S}))
+    with gateway.bill() as bill:
+        told = node.run(sdk=sdk, leaves=True, **HEAR, **reach(gateway, sdk, vendor))
+    assert told["words"] == HALF
+    assert [(charge.ended_by, charge.is_estimated) for charge in bill] == [("client_disconnected", False)]
+    assert bill[0].cost_nusd == cost_nusd(SAID.tokens)

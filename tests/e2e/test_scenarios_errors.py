@@ -14,6 +14,7 @@ from tests.e2e.clients import CONVERSATIONS, Conversation
 from tests.e2e.grid import by_every_sdk, on_every_vendor
 from tests.e2e.native import Vendor, error
 from tests.e2e.process import GatewayProcess
+from tests.e2e.translating import model_on
 from tests.e2e.vendors import Vendors
 
 WORDS = "This is how the vendor puts it."
@@ -94,7 +95,7 @@ def refused(conversation: Conversation, *, stream: bool) -> Any:
 
 
 def status_of(error: Any) -> int:
-    return error.code if isinstance(error, genai_errors.APIError) else error.status_code  # type: ignore[no-any-return]
+    return error.code if isinstance(error, genai_errors.APIError) else error.status_code
 
 
 def code_of(error: Any) -> str:
@@ -109,7 +110,7 @@ def code_of(error: Any) -> str:
 
 def request_id_of(error: Any) -> str:
     if isinstance(error, genai_errors.APIError):
-        return str(error.response.headers["x-request-id"])  # type: ignore[union-attr]
+        return str(error.response.headers["x-request-id"])
     return str(error.request_id)
 
 
@@ -173,3 +174,28 @@ def test_sdks_ask_again_where_that_may_help(
     else:
         assert code_of(caught) == expected.code
     assert sum(charge.cost_nusd for charge in bill) == 0
+
+
+@by_every_sdk
+def test_an_unknown_key_is_the_clients_own_trouble(
+    bridge: GatewayProcess, upstream: Vendors, sdk: type[Conversation]
+) -> None:
+    with (
+        bridge.bill() as bill,
+        sdk(bridge.url, bridge.key[:-1] + "x", model_on("openai"), max_retries=2) as conversation,
+    ):
+        caught = refused(conversation, stream=False)
+    assert type(caught).__name__ == ("ClientError" if sdk.own == "gemini" else "AuthenticationError")
+    assert (status_of(caught), len(conversation.sent)) == (401, 1)
+    assert code_of(caught) in {"invalid_key", "invalid_api_key"}
+    assert (upstream.seen, bill) == ([], [])
+    assert request_id_of(caught).startswith("req_")
+
+
+@by_every_sdk
+def test_an_unknown_model_is_not_found(bridge: GatewayProcess, upstream: Vendors, sdk: type[Conversation]) -> None:
+    with bridge.bill() as bill, sdk(bridge.url, bridge.key, "no-such-model", max_retries=2) as conversation:
+        caught = refused(conversation, stream=True)
+    assert type(caught).__name__ == ("ClientError" if sdk.own == "gemini" else "NotFoundError")
+    assert (status_of(caught), code_of(caught), len(conversation.sent)) == (404, "model_not_found", 1)
+    assert (upstream.seen, bill) == ([], [])

@@ -25,7 +25,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parameters: msgspec.Raw | None = None  # JSON Schema, bytes as they came; None: takes nothing
     strict: bool | None = None
     is_custom: bool = False
-    grammar: msgspec.Raw | None = None  # a custom tool's `format`, as the OpenAI dialects write it
+    grammar: msgspec.Raw | None = None  # the form of a custom tool's input, as OpenAI Responses writes it
     cache: CacheLifetime | None = None
     namespace: str | None = None  # the group in which its client calls it; `name` is of the tool and the group together
 

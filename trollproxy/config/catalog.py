@@ -18,6 +18,7 @@ from trollproxy.config.settings import (
     ModelSettings,
     Pricing,
     Settings,
+    ThrottleSettings,
     TimeoutSettings,
     UpstreamSettings,
     WireType,
@@ -27,6 +28,7 @@ from trollproxy.records import (
     Endpoint,
     Model,
     OutboundProxy,
+    Pace,
     Price,
     Provider,
     Supplier,
@@ -83,6 +85,8 @@ def build_catalog(settings: Settings, *, demo_endpoint: tuple[str, int] | None) 
     providers = {name: _build_provider(name, upstream, proxies) for name, upstream in settings.upstreams.items()}
     if settings.demo and demo_endpoint is not None:
         providers[DEMO] = _build_demo(*demo_endpoint)
+    if settings.filters:
+        providers = {name: _with_filters(provider, settings) for name, provider in providers.items()}
     named = [(settings.upstream_of(model), model) for model in _list_models(settings)]
     models = tuple(
         _build_model(model, name, _list_fallbacks(model, settings, providers))
@@ -111,6 +115,15 @@ def build_endpoint(url: BaseUrl, wire: WireType, path: str | None = None) -> End
 
 def build_proxy(name: str, url: ProxyUrl) -> OutboundProxy:
     return OutboundProxy(proxy_id=name, **url.parts()._asdict())
+
+
+def _with_filters(provider: Provider, settings: Settings) -> Provider:
+    rules = tuple(
+        entry.rule
+        for entry in settings.filters
+        if not entry.upstreams or provider.name in map(settings.resolve, entry.upstreams)
+    )
+    return msgspec.structs.replace(provider, filters=rules)
 
 
 def _list_models(settings: Settings) -> tuple[ModelSettings, ...]:
@@ -150,7 +163,10 @@ def _build_model(model: ModelSettings, provider: str | None, fallbacks: tuple[Su
         wallet=model.wallet,
         max_output_tokens=model.max_output_tokens,
         size=model.size,
+        drops_thinking=model.drop_thinking,
         fallbacks=fallbacks,
+        race=model.race,
+        race_head_start_s=float(model.race_head_start_s),
     )
 
 
@@ -185,13 +201,25 @@ def _build_provider(name: str, upstream: UpstreamSettings, proxies: dict[str, Ou
                 is_backup=entry.backup,
                 max_in_flight=entry.max_in_flight,
                 proxy_id=entry.proxy,
+                spend_limit_nusd=int(entry.spend_limit_nusd) if entry.spend_limit_nusd is not None else None,
+                spend_period=entry.spend_period,
             )
             for (key_id, secret), entry in zip(upstream.named_keys(name), upstream.key_entries, strict=True)
         ),
         headers=tuple(upstream.headers.items()),
         timeouts=_build_timeouts(upstream.timeouts),
         proxies=tuple(proxies[proxy] for proxy in upstream.proxies),
+        drops_thinking=upstream.drop_thinking,
+        spend_endpoint=_build_spend_endpoint(upstream),
+        pace=_build_pace(upstream.throttle),
     )
+
+
+def _build_spend_endpoint(upstream: UpstreamSettings) -> Endpoint | None:
+    if upstream.spend_endpoint is None:
+        return None
+    host, port, tls, _ = upstream.base_url.parts()
+    return Endpoint(host=host, port=port, tls=tls, path=upstream.spend_endpoint)
 
 
 def _build_timeouts(timeouts: TimeoutSettings) -> Timeouts:
@@ -199,6 +227,19 @@ def _build_timeouts(timeouts: TimeoutSettings) -> Timeouts:
         connect_s=float(timeouts.connect_s),
         first_byte_s=float(timeouts.first_byte_s),
         idle_s=float(timeouts.idle_s),
+    )
+
+
+def _build_pace(throttle: ThrottleSettings | None) -> Pace | None:
+    if throttle is None:
+        return None
+    return Pace(
+        per_minute=throttle.per_minute,
+        per_hour=throttle.per_hour,
+        per_day=throttle.per_day,
+        max_in_flight=throttle.max_in_flight,
+        max_queue=throttle.max_queue,
+        queue_timeout_s=float(throttle.queue_timeout_s),
     )
 
 

@@ -8,7 +8,17 @@ import re
 from collections.abc import Iterable, Iterator
 
 from trollproxy.config.decode import Sources
-from trollproxy.config.settings import ALIASES, DEMO, MAIN, OPENHANDS, ModelSettings, Settings, UpstreamSettings
+from trollproxy.config.settings import (
+    ALIASES,
+    DEMO,
+    MAIN,
+    OPENHANDS,
+    ModelSettings,
+    Settings,
+    ThrottleSettings,
+    UpstreamSettings,
+)
+from trollproxy.policy.filters import MAX_RULES, Filters
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # names become metric labels and parts of log lines
 _NAME_RULE = "a name must be 1 to 64 letters, digits, dots, dashes or underscores"
@@ -34,9 +44,11 @@ def check(settings: Settings, sources: Sources) -> None:
         _check_keys(name, upstream, sources)
         _check_headers(upstream, f"upstreams.{name}.headers", sources)
         _check_proxies(upstream, f"upstreams.{name}", settings, sources=sources)
+        _check_throttle(upstream.throttle, f"upstreams.{name}.throttle", sources)
     if settings.fallback_upstream is not None:
         _check_known(settings.fallback_upstream, "fallbackUpstream", settings, sources=sources)
     _check_models(settings, sources)
+    _check_filters(settings, sources)
 
 
 def _check_listeners(settings: Settings, sources: Sources) -> None:
@@ -107,6 +119,13 @@ def _check_proxies(upstream: UpstreamSettings, at: str, settings: Settings, *, s
             sources.refuse(f"{at}.keys[{index}].proxy", f"is not one of this upstream's `proxies`: {listed}")
 
 
+def _check_throttle(throttle: ThrottleSettings | None, at: str, sources: Sources) -> None:
+    if throttle is None:
+        return
+    if not (throttle.per_minute or throttle.per_hour or throttle.per_day or throttle.max_in_flight):
+        sources.refuse(at, "limits nothing: give perMinute, perHour, perDay or maxInFlight")
+
+
 def _check_models(settings: Settings, sources: Sources) -> None:
     for index in _repeats(model.id for model in settings.models):
         sources.refuse(f"models[{index}].id", "is the id of an earlier model")
@@ -128,6 +147,23 @@ def _check_upstream_of(model: ModelSettings, at: str, settings: Settings, *, sou
         served.append(settings.resolve(fallback.upstream))
     for index in _repeats(served):
         sources.refuse(f"{at}.fallbacks[{index - 1}].upstream", "serves this model already")
+    if model.race > len(served):
+        sources.refuse(
+            f"{at}.race", f"is more than the upstreams that serve this model: {len(served)} with `fallbacks`"
+        )
+
+
+def _check_filters(settings: Settings, sources: Sources) -> None:
+    if len(settings.filters) > MAX_RULES:
+        sources.refuse(f"filters[{MAX_RULES}]", f"is one too many: each is a pass over every text, {MAX_RULES} may be")
+    for index, entry in enumerate(settings.filters):
+        for place, name in enumerate(entry.upstreams):
+            _check_known(name, f"filters[{index}].upstreams[{place}]", settings, sources=sources)
+    filters = Filters(entry.rule for entry in settings.filters)
+    for index, entry in enumerate(settings.filters):
+        if filters.apply(entry.replacement) != entry.replacement:
+            # An answer comes back as history with each turn, and would change a bit more every time.
+            sources.refuse(f"filters[{index}].replacement", "holds what one of the patterns would replace again")
 
 
 def _check_known(name: str, at: str, settings: Settings, *, sources: Sources) -> None:

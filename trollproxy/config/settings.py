@@ -26,7 +26,8 @@ from trollproxy.config.units import (
     UrlPath,
     Usd,
 )
-from trollproxy.records import Wallet
+from trollproxy.policy.filters import MAX_PATTERN, MAX_REPLACEMENT
+from trollproxy.records import FilterRule, SpendPeriod, Wallet
 
 WireType = Literal["openai", "responses", "anthropic", "gemini"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -99,9 +100,12 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     billing_multiplier_micro: Multiplier = Multiplier(1_000_000)
     upstream_pricing: Pricing | None = None
     fallbacks: tuple[FallbackSettings, ...] = ()
+    race: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
+    race_head_start_s: SecondsOrOff = SecondsOrOff(0)
     wallet: Wallet | None = None
     max_output_tokens: Count | None = None
     size: Literal["SMALL", "BIG"] | None = None
+    drop_thinking: bool | None = None
 
 
 class KeySettings(Section, frozen=True, kw_only=True):
@@ -112,6 +116,8 @@ class KeySettings(Section, frozen=True, kw_only=True):
     backup: bool = False
     max_in_flight: Count | None = None
     proxy: Text | None = None
+    spend_limit_nusd: Usd | None = None
+    spend_period: SpendPeriod = "total"
 
 
 class TimeoutSettings(Section, frozen=True, kw_only=True):
@@ -120,6 +126,17 @@ class TimeoutSettings(Section, frozen=True, kw_only=True):
     connect_s: Seconds = Seconds(10)
     first_byte_s: Seconds = Seconds(300)
     idle_s: Seconds = Seconds(120)
+
+
+class ThrottleSettings(Section, frozen=True, kw_only=True):
+    """How much an upstream is sent. Beyond it requests wait in a queue, first come first served."""
+
+    per_minute: Count | None = None
+    per_hour: Count | None = None
+    per_day: Count | None = None
+    max_in_flight: Count | None = None
+    max_queue: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 100
+    queue_timeout_s: Seconds = Seconds(10)
 
 
 class PathSettings(Section, frozen=True, kw_only=True):
@@ -146,6 +163,9 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
     paths: PathSettings = PathSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     proxies: tuple[Text, ...] = ()
+    throttle: ThrottleSettings | None = None
+    drop_thinking: bool = False
+    spend_endpoint: UrlPath | None = None
 
     @property
     def spoken(self) -> tuple[WireType, ...]:
@@ -161,6 +181,35 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
         """The keys with their public ids, which never derive from the secret."""
         named = enumerate(self.key_entries, start=1)
         return tuple((entry.id or f"{upstream}-{place}", entry.key) for place, entry in named)
+
+
+class FilterSettings(Section, frozen=True, kw_only=True):
+    """Words to be replaced. No `upstreams` means all of them."""
+
+    pattern: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PATTERN)]
+    replacement: Annotated[str, msgspec.Meta(max_length=MAX_REPLACEMENT)]
+    on: Annotated[tuple[Literal["request", "response"], ...], msgspec.Meta(min_length=1)] = ("request", "response")
+    ignore_case: bool = False
+    whole_word: bool = False
+    upstreams: tuple[Text, ...] = ()
+
+    @property
+    def rule(self) -> FilterRule:
+        return FilterRule(
+            pattern=self.pattern,
+            replacement=self.replacement,
+            ignore_case=self.ignore_case,
+            whole_word=self.whole_word,
+            in_requests="request" in self.on,
+            in_responses="response" in self.on,
+        )
+
+
+class Spending(Section, frozen=True, kw_only=True):
+    """How the spending of upstream keys is watched."""
+
+    check_interval_s: Seconds = Seconds(60)
+    margin_percent: Annotated[int, msgspec.Meta(ge=0, le=50)] = 5  # for what is under way when a key is rested
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -228,6 +277,8 @@ class Settings(Section, frozen=True, kw_only=True):
     reload_interval_s: Seconds = Seconds(30)
     drain_timeout_s: Seconds = Seconds(30)
     retry: Retry = Retry()
+    filters: tuple[FilterSettings, ...] = ()
+    spending: Spending = Spending()
     log: Log = Log()
     proxy_api_key: LongSecret | None = None
     pepper: LongSecret | None = None

@@ -142,6 +142,7 @@ def _intent(exchange: Exchange, hold_nusd: int) -> Intent:
         hold_nusd=hold_nusd,
         day=exchange.day,
         started_at_s=exchange.started_at_s,
+        lost_cost_nusd=exchange.lost_cost_nusd,
     )
 
 
@@ -157,6 +158,7 @@ def _charge(intent: Intent, exchange: Exchange) -> Charge:
         status=exchange.status,
         code=exchange.code,
         upstream_key_id=exchange.upstream_key.key_id if exchange.upstream_key is not None else "",
+        lost_cost_nusd=exchange.lost_cost_nusd,
         first_token_ms=exchange.first_token_ms(),
         duration_ms=(exchange.clock.monotonic() - exchange.started_s) * 1000,
     )

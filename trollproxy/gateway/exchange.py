@@ -32,7 +32,7 @@ class Clock(msgspec.Struct, frozen=True):
     monotonic: Callable[[], float]
 
 
-Outcome = Literal["ok", "cancelled", "gateway"] | Failure  # gateway: we had no room, or a bug
+Outcome = Literal["ok", "lost", "cancelled", "gateway"] | Failure  # lost: a race; gateway: we had no room, or a bug
 
 
 class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +79,7 @@ class Exchange:
         "is_sent",
         "is_settled",
         "is_usage_final",
+        "lost_cost_nusd",
         "meter",
         "model",
         "output_bytes",
@@ -113,6 +114,7 @@ class Exchange:
         self.hold: Hold | None = None
         self.upstream_key: UpstreamKey | None = None
         self.attempts: list[Attempt] = []  # as they ended; the policy bounds their number
+        self.lost_cost_nusd = 0  # what tries cost us whose answer nobody got
         self.intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
         self.progress_s = float("-inf")
         self.is_sent = False  # a provider may have seen it
@@ -148,6 +150,12 @@ class Exchange:
     @property
     def provider(self) -> str:
         return self.supplier.provider if self.supplier is not None else ""
+
+    def turn(self, supplier: Supplier, upstream_model: str, passage: Passage) -> None:
+        """It goes to this one, or it is this one's answer that counts."""
+        self.supplier = supplier
+        self.upstream_model = upstream_model
+        self.passage = passage
 
     def mark_sent(self) -> None:
         self.is_sent = True

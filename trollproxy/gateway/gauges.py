@@ -78,6 +78,40 @@ def _register_upstream_gauges(metrics: Metrics, live: Live, gate: Gate) -> None:
     metrics.counter(
         "breaker_changes", "Changes of breakers' states.", lambda: _breaker_changes(live), labels=("provider", "state")
     )
+    _register_throttle_gauges(metrics, live, gate)
+
+
+def _register_throttle_gauges(metrics: Metrics, live: Live, gate: Gate) -> None:
+    metrics.gauge(
+        "throttle_waiting",
+        "Requests that wait for their turn at a provider.",
+        lambda: {(name,): each.throttle.waiting for name, each in live.snapshot.turnstiles.items()},
+        labels=("provider",),
+    )
+    metrics.gauge(
+        "throttle_share",
+        "What is left of a provider's pace by what it refused; 1 is all of it.",
+        lambda: {
+            (name,): each.throttle.share(gate.clock.monotonic()) for name, each in live.snapshot.turnstiles.items()
+        },
+        labels=("provider",),
+    )
+    metrics.counter(
+        "throttle_cuts",
+        "How often a provider's pace was cut.",
+        lambda: {(name,): each.throttle.cuts for name, each in live.snapshot.turnstiles.items()},
+        labels=("provider",),
+    )
+    metrics.counter(
+        "throttle_refused",
+        "Requests that found the line full, or waited in vain.",
+        lambda: {
+            (name, cause): count
+            for name, each in live.snapshot.turnstiles.items()
+            for cause, count in each.refused.items()
+        },
+        labels=("provider", "cause"),
+    )
 
 
 def register_journal_gauges(metrics: Metrics, journal: Journal, recorder: Recorder) -> None:

@@ -1,16 +1,18 @@
 """Choosing the way between a client's format and its model's provider, and the memory that some ways need.
 
 A provider that speaks the client's format is spoken to in it, and the bytes pass. Otherwise the conversation is
-translated into the first format that the provider has.
+translated into the first format that the provider has. Words are replaced and reasoning is left out around either.
 """
 
 from trollproxy.chat import FormatName
 from trollproxy.gateway.exchange import Exchange
+from trollproxy.policy.filters import compile_filters
 from trollproxy.policy.routing import upstream_name
 from trollproxy.policy.vault import Vault
 from trollproxy.records import Provider, Supplier
 from trollproxy.wire import FORMATS
-from trollproxy.wire.format import Format, Target
+from trollproxy.wire.edited import Edited, Edits, plain
+from trollproxy.wire.format import Entry, Format, Target
 from trollproxy.wire.passage import Passage, Passthrough
 from trollproxy.wire.thoughts import Memory
 from trollproxy.wire.translation import Told, Translation
@@ -24,21 +26,23 @@ class Passages:
 
     def lead(self, exchange: Exchange, supplier: Supplier, provider: Provider) -> None:
         """Turn the exchange to one of its model's suppliers, who may know the model by another name and format."""
-        assert exchange.model is not None
-        assert exchange.ask is not None
-        exchange.supplier = supplier
-        exchange.upstream_model = upstream_name(exchange.model, exchange.ask.model, supplier)
-        exchange.passage = self.open(exchange, provider)
+        exchange.turn(supplier, target_of(exchange, supplier).model, self.open(exchange, provider))
 
     def open(self, exchange: Exchange, provider: Provider) -> Passage:
+        request, edits = exchange.request, _edits(exchange, provider)
+        spoken = spoken_format(provider, request.format)
+        # A count that is not asked of the provider shows it no words.
+        if edits and (exchange.generates or spoken == request.format.name):
+            inner = self._open_plain(exchange, spoken, plain(request.entry))
+            return Edited(inner, request.format, edits, entry=request.entry)
+        return self._open_plain(exchange, spoken, request.entry)
+
+    def _open_plain(self, exchange: Exchange, spoken: FormatName, entry: Entry) -> Passage:
         request, ask = exchange.request, exchange.ask
         assert ask is not None
-        spoken = spoken_format(provider, request.format)
         if spoken == request.format.name:
-            return Passthrough(request.format, ask, request.entry)
-        told = Told(
-            request_id=exchange.request_id, now_s=int(exchange.started_at_s), model=ask.model, entry=request.entry
-        )
+            return Passthrough(request.format, ask, entry)
+        told = Told(request_id=exchange.request_id, now_s=int(exchange.started_at_s), model=ask.model, entry=entry)
         recollection = _Recollection(self._vault, _tenant(exchange))
         return Translation(request.format, FORMATS[spoken], told=told, recollection=recollection)
 
@@ -48,9 +52,28 @@ def spoken_format(provider: Provider, client: Format) -> FormatName:
     return client.name if client.name in provider.endpoints else next(iter(provider.endpoints))
 
 
-def target_of(exchange: Exchange) -> Target:
+NO_EDITS = Edits()
+
+
+def _edits(exchange: Exchange, provider: Provider) -> Edits:
     assert exchange.model is not None
-    return Target(model=exchange.upstream_model, max_output_tokens=exchange.model.max_output_tokens)
+    drops = exchange.model.drops_thinking
+    if drops is None:
+        drops = provider.drops_thinking
+    if not (drops or provider.filters):
+        return NO_EDITS
+    return Edits(
+        request=compile_filters(tuple(rule for rule in provider.filters if rule.in_requests)),
+        response=compile_filters(tuple(rule for rule in provider.filters if rule.in_responses)),
+        drops_thinking=drops,
+    )
+
+
+def target_of(exchange: Exchange, supplier: Supplier) -> Target:
+    model, ask = exchange.model, exchange.ask
+    assert model is not None
+    assert ask is not None
+    return Target(model=upstream_name(model, ask.model, supplier), max_output_tokens=model.max_output_tokens)
 
 
 class _Recollection:

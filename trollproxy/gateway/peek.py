@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from trollproxy.errors import GatewayError, UpstreamBroken
-from trollproxy.gateway.exchange import Exchange
 from trollproxy.gateway.relay import EVENT_STREAM, MAX_REPLY_BODY
+from trollproxy.gateway.visit import Visit
 from trollproxy.ports import UpstreamReply
 from trollproxy.wire.errors_in import MAX_ERROR_BODY, embedded_error, reply_error
 from trollproxy.wire.format import StreamMeter
@@ -52,23 +52,23 @@ class Peeked:
             self._when_closed = None
 
 
-async def peek(reply: UpstreamReply, exchange: Exchange) -> list[bytes]:
+async def peek(reply: UpstreamReply, visit: Visit) -> list[bytes]:
     """The first pieces of an answer that can be relayed; a GatewayError where it is none."""
-    assert exchange.ask is not None
-    assert exchange.passage is not None
+    meter = visit.meter
     if reply.status not in _OK:
         raise reply_error(reply.status, reply.headers, await _error_body(reply))
     is_stream = reply.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
-    if is_stream and exchange.ask.stream:
-        return await _first_pieces(reply, exchange.passage.meter())
+    if is_stream and meter is not None:
+        return await _first_pieces(reply, meter)
     if is_stream:
         raise _other_kind()
     body = await reply.read_all(MAX_REPLY_BODY)
     error = embedded_error(body)
     if error is not None:
         raise error
-    if exchange.ask.stream or not body.lstrip().startswith(_JSON_BEGINS):
+    if meter is not None or not body.lstrip().startswith(_JSON_BEGINS):
         raise _other_kind()
+    visit.read_whole(body)  # one that is not of its format can still be asked for elsewhere
     return [body]
 
 

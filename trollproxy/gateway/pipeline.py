@@ -16,12 +16,14 @@ from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.callers import Callers
 from trollproxy.gateway.exchange import ClientRequest, Exchange
 from trollproxy.gateway.gate import Gate
+from trollproxy.gateway.journey import Journey
 from trollproxy.gateway.observer import Observer
 from trollproxy.gateway.passages import Passages
 from trollproxy.gateway.refusal import refuse
 from trollproxy.gateway.relay import Relay, patience
 from trollproxy.gateway.snapshot import Live, Snapshot
 from trollproxy.ports import ClientStream
+from trollproxy.wire.edited import Edited
 from trollproxy.wire.format import Headers, LimitState
 from trollproxy.wire.translation import Translation
 
@@ -94,15 +96,23 @@ class Pipeline:
             self._count_here(exchange.passage, exchange, client, body=body)
             return
         self._billing.hold(exchange)
+        journey = self._carriers.attempts.begin(exchange, snapshot, body)
+        try:
+            if snapshot.turnstiles:
+                await journey.line_up()
+            self._billing.intend(exchange)
+            with patience(client, self._billing.drain_s):
+                await self._forward(exchange, client, journey)
+        finally:
+            journey.give_back()
+
+    async def _forward(self, exchange: Exchange, client: ClientStream, journey: Journey) -> None:
         attempts = self._carriers.attempts
-        journey = attempts.begin(exchange, snapshot, body)
-        self._billing.intend(exchange)
-        with patience(client, self._billing.drain_s):
-            reply = await attempts.send(journey, self._billing.intend, lambda: not client.is_gone)
-            try:
-                await self._relay(exchange, client).run(reply)
-            finally:
-                reply.close()
+        reply = await attempts.send(journey, self._billing.intend, lambda: not client.is_gone)
+        try:
+            await self._relay(exchange, client).run(reply)
+        finally:
+            reply.close()
 
     def _limit(self, exchange: Exchange) -> None:
         """The caller's requests a minute. The body is not read before it, so a flood costs little."""
@@ -138,6 +148,8 @@ class Pipeline:
     def _fail(self, exchange: Exchange, client: ClientStream, error: GatewayError) -> None:
         """Settle, then say so: who has the answer, also a bad one, was charged (or not) before."""
         exchange.error = error
+        if isinstance(exchange.passage, Edited):
+            exchange.passage.clean(error)
         self._billing.settle(exchange)
         refuse(client, error, exchange=exchange, headers=response_headers(exchange))
 

@@ -6,6 +6,7 @@ from trollproxy.ports import ClientStream
 from trollproxy.wire.format import Headers
 
 _UNAUTHORIZED = 401
+_WORTH_WAITING_S = 60.0  # the JavaScript SDKs sleep as long as they are told, without a word to their user
 
 
 def refuse(client: ClientStream, error: GatewayError, *, exchange: Exchange, headers: Headers) -> None:
@@ -28,7 +29,7 @@ def error_headers(error: GatewayError) -> Headers:
         headers.append(("retry-after", str(-int(-error.retry_after_s // 1))))
     if error.status == _UNAUTHORIZED:
         headers.append(("www-authenticate", 'Bearer realm="trollproxy"'))
-    if isinstance(error, InsufficientCredits):
-        # The official SDKs retry on their own; an empty wallet does not fill by asking again.
+    if isinstance(error, InsufficientCredits) or (error.retry_after_s or 0.0) > _WORTH_WAITING_S:
+        # The official SDKs retry on their own; an empty wallet does not fill by asking again, nor does a long rest end.
         headers.append(("x-should-retry", "false"))
     return headers

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from trollproxy.errors import ClientGone, GatewayError, UpstreamBroken
+from trollproxy.errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout
 from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.gateway.pulse import Pulse
@@ -65,7 +65,7 @@ class Relay:
         assert self._exchange.passage is not None
         meter = self._exchange.meter = self._exchange.passage.meter()
         with self._pulse:
-            while not meter.is_complete and (piece := await reply.read()):
+            while not meter.is_complete and (piece := await _read(reply, meter)):
                 await self._pass_on(meter.feed(piece), meter)
         await self._pass_on(meter.finish(), meter)
         if not (meter.is_complete or meter.may_end):
@@ -116,6 +116,16 @@ class Relay:
         """Say that it still runs. It begins the answer if need be: an error can then only be told inside the stream."""
         if not self._client.is_gone:
             self._write(self._exchange.request.format.keep_alive)
+
+
+async def _read(reply: UpstreamReply, meter: StreamMeter) -> bytes:
+    """The next piece. A connection that dies when the provider has said all that it wanted to say is an end."""
+    try:
+        return await reply.read()
+    except (UpstreamBroken, UpstreamTimeout):
+        if not meter.may_end:
+            raise
+        return b""
 
 
 async def _read_out(reply: UpstreamReply) -> None:

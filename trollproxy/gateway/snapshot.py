@@ -1,12 +1,13 @@
 """The records that every request reads, as one immutable view that is swapped whole.
 
 A request takes the view once and keeps it, so a reload in its midst changes nothing for it. What is known of keys and
-providers by experience (the health of keys, breakers) lives on across a reload, for those that stay the same.
+providers by experience (the health of keys, breakers, counts) lives on across a reload, for those that stay the same.
 """
 
 from collections.abc import Iterable, Mapping
 
 from trollproxy.errors import Failure
+from trollproxy.gateway.turnstile import Turnstile
 from trollproxy.policy.breaker import Breaker, BreakerPolicy
 from trollproxy.policy.pool import Member, Pool, Rest
 from trollproxy.policy.routing import Routes
@@ -30,7 +31,7 @@ BREAKER = BreakerPolicy()
 class Snapshot:
     """What can be asked for and who serves it."""
 
-    __slots__ = ("breakers", "keys", "providers", "proxies", "routes")
+    __slots__ = ("breakers", "keys", "providers", "proxies", "routes", "turnstiles")
 
     breakers: dict[tuple[str, str], Breaker]
 
@@ -42,6 +43,7 @@ class Snapshot:
         self.providers = dict(providers)
         self.keys = {name: _pool(provider, previous) for name, provider in providers.items()}
         self.proxies = {name: _proxies(provider, previous) for name, provider in providers.items() if provider.proxies}
+        self.turnstiles = _turnstiles(providers, previous)
         before = previous.breakers if previous is not None else {}
         names = [(supplier.provider, model.model_id) for model in models for supplier in model.suppliers]
         self.breakers = {name: before.get(name) or Breaker(BREAKER) for name in names}
@@ -66,6 +68,17 @@ def _pool(provider: Provider, previous: Snapshot | None) -> Pool[UpstreamKey]:
 
 def _member(key: UpstreamKey) -> Member[UpstreamKey]:
     return Member(id=key.key_id, value=key, identity=key.secret, is_backup=key.is_backup, max_leases=key.max_in_flight)
+
+
+def _turnstiles(providers: Mapping[str, Provider], previous: Snapshot | None) -> dict[str, Turnstile]:
+    """Of those that may only be sent so much. What was counted and who waits outlives a change of the pace."""
+    found: dict[str, Turnstile] = {}
+    before = previous.turnstiles if previous is not None else {}
+    for name, provider in providers.items():
+        if provider.pace is not None:
+            found[name] = before.get(name) or Turnstile(provider.pace)
+            found[name].adopt(provider.pace)
+    return found
 
 
 def _proxies(provider: Provider, previous: Snapshot | None) -> Pool[OutboundProxy]:

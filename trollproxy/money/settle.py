@@ -50,6 +50,15 @@ def settle(ended_by: EndedBy, seen: Seen) -> Settlement:
     """The provider's usage where it gave one, else input and relayed output by size, else nothing, by the table."""
     if POLICY[ended_by] == "nothing":
         return Settlement(Usage(), False)
+    return _reckon(seen)
+
+
+def lost_cost_nusd(seen: Seen, price: Price | None) -> int:
+    """What a try costs us whose answer nobody gets; 0 where its supplier's price is unknown."""
+    return cost_nusd(_reckon(seen).usage, price) if price is not None else 0
+
+
+def _reckon(seen: Seen) -> Settlement:
     output = estimate_tokens(seen.output_bytes, BYTES_PER_TOKEN)
     if seen.usage is None:
         return Settlement(Usage(uncached=estimate_tokens(seen.input_bytes, BYTES_PER_TOKEN), out_text=output), True)
@@ -67,6 +76,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     code: str
     upstream_key_id: str = ""
+    lost_cost_nusd: int = 0
     first_token_ms: float | None = None
     duration_ms: float = 0.0
 
@@ -96,6 +106,7 @@ def charge_for(intent: Intent, seen: Seen, ending: Ending) -> Charge:
         multiplier_micro=intent.price.multiplier_micro,
         cost_nusd=cost_nusd(settlement.usage, intent.price),
         upstream_cost_nusd=cost_nusd(settlement.usage, paid) if paid is not None else None,
+        lost_cost_nusd=ending.lost_cost_nusd,
         day=intent.day,
         started_at_s=intent.started_at_s,
         first_token_ms=ending.first_token_ms,

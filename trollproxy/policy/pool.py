@@ -205,6 +205,25 @@ class Pool(Generic[T]):
             return None
         return self._lend(seat, now_s)
 
+    def rest(self, member_id: str, failure: Failure, *, now_s: float, rest_s: float) -> None:
+        """Do not pick this member until then, though no request has failed: somebody knows that the next would. Again
+        and again, for as long as that is known; what it was before comes back with the first good answer after it.
+        """
+        if self._heir is not None:
+            self._heir.rest(member_id, failure, now_s=now_s, rest_s=rest_s)
+            return
+        seat = self._seats.get(member_id)
+        if seat is None:
+            return
+        was_resting = seat.state == "resting"
+        seat.until_s = max(now_s + rest_s, seat.until_s if was_resting else 0.0)
+        seat.state, seat.failure, seat.has_probe = "resting", failure, False
+        self._place(seat)
+        self._time(seat)
+        if not was_resting:
+            seat.term += 1  # what is under way says nothing of it
+            self._tell(seat, "resting", now_s)
+
     def free_at_s(self, now_s: float) -> float:
         """When a member can be picked: now, at the end of a rest, or (all are busy) at a time that nobody knows.
 

@@ -68,8 +68,8 @@ class Tries:
     """The tries of one request."""
 
     __slots__ = (
-        "_in_row", "_patience_s", "_place", "_places", "_policy", "_rounds", "_silent", "_started_s",
-        "count",
+        "_in_row", "_patience_s", "_places", "_policy", "_rounds", "_silent", "_started_s",
+        "count", "place",
     )  # fmt: skip
 
     def __init__(self, policy: RetryPolicy, places: int, started_s: float) -> None:
@@ -77,7 +77,7 @@ class Tries:
         self._places = places
         self._started_s = started_s
         self._patience_s = policy.patience_s
-        self._place = -1
+        self.place = -1
         self.count = 0
         self._rounds = 1
         self._in_row = 0  # tries at this place
@@ -87,6 +87,16 @@ class Tries:
     def is_first(self) -> bool:
         return self.count == 1
 
+    def also(self, place: int) -> None:
+        """A later provider is asked at the same time."""
+        self.count += 1
+        self._in_row = 1
+        self.place = place
+
+    def silence(self, place: int) -> None:
+        """It let a deadline pass."""
+        self._silent.add(place)
+
     def first(self, wait: Wait) -> Next | None:
         """None: nobody can be asked in time."""
         return self._go(self._soonest(range(self._places), wait))
@@ -95,7 +105,7 @@ class Tries:
         """The try did not take place: somebody else was quicker, or the request cannot go there."""
         self.count -= 1
         self._patience_s -= _QUICKER_S
-        return self._go(self._onward(self._place + 1, wait, chance))
+        return self._go(self._onward(self.place + 1, wait, chance))
 
     def after(
         self, error: GatewayError, now_s: float, *, wait: Wait, chance: float, budget: RetryBudget
@@ -104,10 +114,10 @@ class Tries:
         if error.retry == "never" or self.count >= self._policy.max_tries:
             return None
         if isinstance(error, UpstreamTimeout):
-            self._silent.add(self._place)
+            self.silence(self.place)
         # The same provider if another key or proxy may help, then the later ones, then all of them anew.
         stays = error.retry != "other_provider" and self._in_row < self._policy.max_keys
-        found = self._onward(self._place if stays else self._place + 1, wait, chance)
+        found = self._onward(self.place if stays else self.place + 1, wait, chance)
         is_late = found is not None and now_s + found.wait_s - self._started_s > self._policy.deadline_s
         return None if found is None or is_late or not budget.take() else self._go(found)
 
@@ -135,8 +145,8 @@ class Tries:
 
     def _go(self, found: Next | None) -> Next | None:
         if found is not None:
-            self._in_row = self._in_row + 1 if found.place == self._place else 1
-            self._place = found.place
+            self._in_row = self._in_row + 1 if found.place == self.place else 1
+            self.place = found.place
             self.count += 1
             self._patience_s -= found.wait_s
         return found

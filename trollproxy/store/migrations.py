@@ -70,7 +70,8 @@ PRICE_TABLES = (
     """CREATE TABLE prices (
         _id TEXT PRIMARY KEY, perMtokNusd TEXT NOT NULL, multiplierMicro INTEGER NOT NULL) STRICT""",
 )
-SQLITE_STEPS = (ACCOUNTS, BOOKS, PRICE_TABLES)
+LOST_COSTS = ("ALTER TABLE request_logs ADD COLUMN lostCostNusd INTEGER NOT NULL DEFAULT 0",)
+SQLITE_STEPS = (ACCOUNTS, BOOKS, PRICE_TABLES, LOST_COSTS)
 
 
 class Index(msgspec.Struct, frozen=True):

@@ -349,6 +349,10 @@ class MongoStore:
     async def sum_ledger(self, username: str, wallet: str) -> int:
         return await self._books.sum_ledger(username, wallet)
 
+    @bounded_for_audit
+    async def sum_upstream_costs(self, since_day: str) -> dict[tuple[str, str], int]:
+        return await mongo_audit.sum_upstream_costs(self._database, since_day)
+
     # Prices
     @bounded_in_time
     async def write_prices(self, prices: Sequence[Price]) -> None:

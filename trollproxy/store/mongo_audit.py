@@ -31,6 +31,7 @@ from trollproxy.store.names import (
 from trollproxy.store.tally import chunks
 
 Sums = dict[tuple[str, str], int]
+MAX_SUMMED_KEYS = 10_000  # ten times the largest pool that we promise to carry; a group is some hundred bytes
 
 
 async def read_statements(database: Any, usernames: Sequence[str]) -> list[Statement]:
@@ -73,6 +74,19 @@ def _statement(doc: Mapping[str, Any], sums: Sums, pending: Iterable[Doc]) -> St
 async def page_charges(database: Any, after: str, *, limit: int) -> list[Charge]:
     cursor = database[REQUEST_LOGS].find({"_id": {"$gt": after}}).sort([("_id", 1)]).limit(limit)
     return [charge_from_stored(doc) for doc in await cursor.to_list(limit)]
+
+
+async def sum_upstream_costs(database: Any, since_day: str) -> Sums:
+    """As a command, see MongoBooks.sum_ledger; no gateway has more keys than the first batch has room for."""
+    key = {"provider": "$provider", "key": "$upstreamKeyId"}
+    pipeline = [
+        {"$match": {"day": {"$gte": since_day}, "upstreamCostNusd": {"$ne": None}}},
+        {"$group": {"_id": key, "sum": {"$sum": "$upstreamCostNusd"}}},
+    ]
+    cursor = {"batchSize": MAX_SUMMED_KEYS}
+    reply = await database.command({"aggregate": REQUEST_LOGS, "pipeline": pipeline, "cursor": cursor})
+    groups = reply["cursor"]["firstBatch"]
+    return {(group["_id"]["provider"], group["_id"]["key"]): int(group["sum"]) for group in groups}
 
 
 async def write_prices(database: Any, prices: Sequence[Price]) -> None:

@@ -52,7 +52,7 @@ def charge_to_stored(charge: Charge) -> dict[str, Any]:
 
 
 def charge_from_stored(stored: Mapping[str, Any]) -> Charge:
-    flat = {name: stored[field] for name, field in CHARGE_FIELDS.items()}
+    flat = {name: stored[field] for name, field in CHARGE_FIELDS.items() if field in stored}  # older ones lack some
     return msgspec.convert(flat, Charge, strict=False)  # not strict: SQLite has no booleans
 
 

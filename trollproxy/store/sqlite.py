@@ -251,6 +251,9 @@ class SqliteStore:
     async def read_last_seq(self, writer: str) -> int:
         return await self._read(lambda db: sqlite_books.read_last_seq(db, writer))
 
+    async def sum_upstream_costs(self, since_day: str) -> dict[tuple[str, str], int]:
+        return await self._audit(lambda db: sqlite_audit.sum_upstream_costs(db, since_day))
+
     # Prices
     async def write_prices(self, prices: Sequence[Price]) -> None:
         await self._write(lambda db: sqlite_audit.write_prices(db, prices))

@@ -36,6 +36,12 @@ def page_charges(db: sqlite3.Connection, after: str, *, limit: int) -> list[Char
     return [charge_from_row(row) for row in db.execute(query, (after, limit))]
 
 
+def sum_upstream_costs(db: sqlite3.Connection, since_day: str) -> dict[tuple[str, str], int]:
+    query = """SELECT provider, upstreamKeyId, SUM(upstreamCostNusd) AS cost FROM request_logs
+        WHERE day >= ? AND upstreamCostNusd IS NOT NULL GROUP BY provider, upstreamKeyId"""
+    return {(row["provider"], row["upstreamKeyId"]): row["cost"] for row in db.execute(query, (since_day,))}
+
+
 def write_prices(db: sqlite3.Connection, prices: Sequence[Price]) -> None:
     for price in prices:
         if not insert(db, PRICES, row=price_to_row(price), known_by="_id"):

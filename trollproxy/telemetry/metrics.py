@@ -50,6 +50,7 @@ _SHARPENED = (
     "key_expired", "key_revoked", "ledger_conflict", "migration_required", "missing_key", "model_not_allowed",
     "model_not_found", "no_upstream_key", "not_translatable", "price_conflict", "proxy_auth", "schema_too_new",
     "too_many_failures", "unsupported_encoding", "upstream_breaker_open", "upstream_failed", "upstream_overloaded",
+    "upstream_throttled",
 )  # fmt: skip
 
 

@@ -281,7 +281,7 @@ class Client:
         return found
 
     def _route(self, call: UpstreamCall) -> tuple[_Pool, bytes]:
-        key = (call.endpoint, call.headers, call.proxy)
+        key = (call.endpoint, call.headers, call.proxy, call.method)
         try:
             route = self._routes.get(key)
         except TypeError:  # headers in a list: not hashable, so not kept
@@ -306,7 +306,7 @@ class Client:
                 max_waiters=self._max_waiters,
                 idle_limit_s=self._idle_limit_s,
             )
-        return pool, _head(origin, endpoint.path, call.headers)
+        return pool, _head(origin, call)
 
     async def _acquire(self, pool: _Pool, call: UpstreamCall) -> Connection:
         deadline_s = asyncio.get_running_loop().time() + self._wait_timeout_s
@@ -363,13 +363,13 @@ def _start(connection: Connection, head: bytes, call: UpstreamCall) -> Reply:
     return reply
 
 
-def _head(origin: Origin, path: str, headers: Sequence[tuple[str, str]]) -> bytes:
+def _head(origin: Origin, call: UpstreamCall) -> bytes:
     """The request's head up to the digits of its length. What cannot be written safely is our bug, not the client's."""
     # The messages hold no values: they may be secrets.
-    if not _PATH.fullmatch(path):
+    if not _PATH.fullmatch(call.endpoint.path):
         raise AssertionError("a request path holds what cannot be sent")
-    lines = [f"POST {path} HTTP/1.1", f"host: {_authority(origin)}"]
-    for name, value in headers:
+    lines = [f"{call.method} {call.endpoint.path} HTTP/1.1", f"host: {_authority(origin)}"]
+    for name, value in call.headers:
         if not _NAME.fullmatch(name) or name.lower() in _OURS:
             raise AssertionError("a header name cannot be sent")
         if not _VALUE.fullmatch(value):

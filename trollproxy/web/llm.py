@@ -71,6 +71,9 @@ class LlmRoutes:
     async def responses(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._serve(request, OPENAI_RESPONSES, _GENERATE)
 
+    async def response_tokens(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._serve(request, OPENAI_RESPONSES, Entry(operation="count_tokens"))
+
     async def messages(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._serve(request, ANTHROPIC, Entry(is_beta=request.query_string == "beta=true"))
 

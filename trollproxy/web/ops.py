@@ -90,7 +90,8 @@ class AdminRoutes:
                 breakers.setdefault(name, {})[model] = breaker.state
         providers = {name: _shown(pool, "key", now_s) for name, pool in snapshot.keys.items()}
         proxies = {name: _shown(pool, "proxy", now_s) for name, pool in snapshot.proxies.items()}
-        return json_reply({"providers": providers, "proxies": proxies, "breakers": breakers})
+        throttles = {name: each.throttle.status(now_s) for name, each in snapshot.turnstiles.items()}
+        return json_reply({"providers": providers, "proxies": proxies, "breakers": breakers, "throttles": throttles})
 
     async def reload(self, request: web.BaseRequest) -> web.StreamResponse:
         """Read the configuration and the callers in memory anew. A bad configuration changes nothing."""

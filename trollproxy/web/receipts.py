@@ -79,5 +79,7 @@ def write_receipt(charge: Charge, *, is_admin: bool) -> dict[str, object]:
     }
     if is_admin and charge.upstream_cost_nusd is not None:
         receipt["upstream_cost_usd"] = usd_decimal(charge.upstream_cost_nusd)
-        receipt["profit_usd"] = usd_decimal(charge.cost_nusd - charge.upstream_cost_nusd)
+        receipt["profit_usd"] = usd_decimal(charge.cost_nusd - charge.upstream_cost_nusd - charge.lost_cost_nusd)
+    if is_admin and charge.lost_cost_nusd:
+        receipt["lost_cost_usd"] = usd_decimal(charge.lost_cost_nusd)
     return receipt

@@ -31,6 +31,7 @@ def build_table(
         "/chat/completions": {"POST": llm.chat},
         "/v1/responses": {"POST": llm.responses},
         "/responses": {"POST": llm.responses},
+        "/v1/responses/input_tokens": {"POST": llm.response_tokens},
         "/v1/generate": {"POST": llm.generate},
         "/v1/messages": {"POST": llm.messages},
         "/v1/messages/count_tokens": {"POST": llm.count_tokens},

@@ -91,6 +91,7 @@ _TYPE_STATUS = {
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
+    "invalid_api_key": 401,
     "api_error": 500,
     "timeout_error": 504,
     "overloaded_error": 529,

@@ -15,6 +15,7 @@ import msgspec
 from trollproxy.chat import Ask, Feature, FormatName, Reply, Request, StreamEvent, Usage
 from trollproxy.errors import GatewayError
 from trollproxy.wire.sse import EventSplitter
+from trollproxy.wire.texts import Texts
 
 Headers = list[tuple[str, str]]
 Operation = Literal["generate", "count_tokens"]
@@ -110,6 +111,10 @@ class Format(Protocol):
 
     @property
     def tongue(self) -> "Tongue": ...
+
+    @property
+    def texts(self) -> Texts:
+        """Where words are, for those who change them."""
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:
         """The shallow view of a request; InvalidRequest says what is wrong and where."""

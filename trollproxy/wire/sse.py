@@ -51,7 +51,8 @@ class EventSplitter:
 
 def event_data(event: bytes) -> bytes:
     """The event's data, lines joined as the specification says; empty for comments and bare blank lines."""
-    if event.startswith(b"data: ") and event.find(b"\n") >= len(event) - 2:
-        return event[6:].strip()
+    start = event.find(b"\n") + 1 if event.startswith(b"event:") else 0
+    if event.startswith(b"data: ", start) and event.find(b"\n", start) >= len(event) - 2:
+        return event[start + 6 :].strip()
     lines = [line[5:].removeprefix(b" ") for line in _LINE_END.split(event) if line.startswith(b"data:")]
     return b"\n".join(lines).strip()

@@ -3,7 +3,8 @@
 What the provider's format has no words for is refused here, by its table, under the name that the client gave it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -130,18 +131,20 @@ class _TranslatedStream(StreamMeter):
     def feed(self, data: bytes) -> bytes:
         written = b""
         for event in self._events.feed(data):
-            written += self._pass(event)
+            written += self._pass(partial(self._reader.read, event))
             if self.error is not None:
                 break
         return written
 
     def finish(self) -> bytes:
         written = self.feed(b"\n\n") if self._events.held else b""
-        return written if self.is_complete or self.error else written + self._write(self._reader.finish())
+        if self.is_complete or self.error is not None:
+            return written
+        return written + self._pass(self._reader.finish)
 
-    def _pass(self, event: bytes) -> bytes:
+    def _pass(self, read: Callable[[], list[StreamEvent]]) -> bytes:
         try:
-            return self._write(self._reader.read(event))
+            return self._write(read())
         except GatewayError as error:
             self.error = error
             return b""

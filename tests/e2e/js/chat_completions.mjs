@@ -38,8 +38,8 @@ export class ChatCompletions {
     };
   }
 
-  async *events() {
-    yield* await this.sdk.chat.completions.create({ ...this.members, stream: true });
+  async *events(signal) {
+    yield* await this.sdk.chat.completions.create({ ...this.members, stream: true }, { signal });
   }
 
   wordsOf(chunk) {

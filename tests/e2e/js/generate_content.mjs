@@ -51,8 +51,9 @@ export class GenerateContent {
     };
   }
 
-  async *events() {
-    yield* await this.sdk.models.generateContentStream({ ...this.members, contents: this.next });
+  async *events(abortSignal) {
+    const config = { ...this.members.config, abortSignal };
+    yield* await this.sdk.models.generateContentStream({ ...this.members, config, contents: this.next });
   }
 
   wordsOf(chunk) {

@@ -45,8 +45,8 @@ export class Messages {
     };
   }
 
-  async *events() {
-    yield* await this.sdk.messages.create({ ...this.members, stream: true });
+  async *events(signal) {
+    yield* await this.sdk.messages.create({ ...this.members, stream: true }, { signal });
   }
 
   wordsOf(event) {

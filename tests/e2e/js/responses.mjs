@@ -43,8 +43,8 @@ export class Responses {
     };
   }
 
-  async *events() {
-    yield* await this.sdk.responses.create({ ...this.members, stream: true });
+  async *events(signal) {
+    yield* await this.sdk.responses.create({ ...this.members, stream: true }, { signal });
   }
 
   wordsOf(event) {

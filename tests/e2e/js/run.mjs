@@ -36,14 +36,16 @@ const SCENARIOS = {
     told.answers = [await conversation.ask({ stream })];
   },
 
-  // Take a stream's events as they come; what was heard before an exception counts.
-  async hear(conversation, { says }, told) {
+  // Take a stream's events as they come, to its end or to the first words; what was heard before an exception counts.
+  async hear(conversation, { says, leaves }, told) {
+    const leaving = new AbortController();
     told.words = "";
     told.events = [];
     conversation.say(says[0]);
-    for await (const event of conversation.events()) {
+    for await (const event of conversation.events(leaving.signal)) {
       told.words += conversation.wordsOf(event);
       told.events.push(event);
+      if (leaves && told.words) leaving.abort();
     }
   },
 };

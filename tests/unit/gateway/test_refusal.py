@@ -54,6 +54,8 @@ def test_nobody_is_told_who_is_gone() -> None:
         (RateLimited("x", retry_after_s=2.0), {"retry-after": "2"}),
         (RateLimited("x", retry_after_s=2.1), {"retry-after": "3"}),
         (RateLimited("x", retry_after_s=0.0), {"retry-after": "0"}),
+        (RateLimited("x", retry_after_s=60.0), {"retry-after": "60"}),
+        (RateLimited("x", retry_after_s=61.0), {"retry-after": "61", "x-should-retry": "false"}),
         (Unauthenticated("x"), {"www-authenticate": 'Bearer realm="trollproxy"'}),
         (InsufficientCredits("x"), {"x-should-retry": "false"}),
         (InsufficientCredits("x", code="friend_limit_exceeded"), {"x-should-retry": "false"}),

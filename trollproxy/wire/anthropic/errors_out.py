@@ -3,6 +3,7 @@
 import msgspec
 
 from trollproxy.errors import GatewayError
+from trollproxy.wire.errors_in import CONTEXT_OVERFLOW
 
 _TYPES = {
     400: "invalid_request_error",
@@ -15,6 +16,7 @@ _TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+_OVERFLOW = "prompt is too long"  # the vendor has no code for it: its clients compact their history at these words
 _OVERLOADED = 529  # this dialect's own status for what is 503 elsewhere
 
 
@@ -24,8 +26,14 @@ def error_status(error: GatewayError) -> int:
 
 def error_body(error: GatewayError, request_id: str) -> bytes:
     kind = _TYPES.get(error.status, "invalid_request_error" if error.origin == "client" else "api_error")
-    detail: dict[str, object] = {"type": kind, "message": error.message, "details": {"code": error.code}}
+    detail: dict[str, object] = {"type": kind, "message": _words(error), "details": {"code": error.code}}
     return msgspec.json.encode({"type": "error", "error": detail, "request_id": request_id})
+
+
+def _words(error: GatewayError) -> str:
+    if error.code != CONTEXT_OVERFLOW or _OVERFLOW in error.message.lower():
+        return error.message
+    return f"{_OVERFLOW}: {error.message}"
 
 
 def error_event(error: GatewayError, request_id: str) -> bytes:

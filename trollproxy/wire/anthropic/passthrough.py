@@ -13,6 +13,7 @@ from trollproxy.chat import Ask, FormatName
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.wire.anthropic.errors_out import error_body, error_event, error_status
 from trollproxy.wire.anthropic.foreign_thoughts import without_foreign
+from trollproxy.wire.anthropic.texts import TEXTS
 from trollproxy.wire.anthropic.tongue import AnthropicTongue
 from trollproxy.wire.anthropic.usage import UsageObject, overwrite, to_usage
 from trollproxy.wire.body import check_model, decode_reply, decode_request, names_model_twice, replace_members
@@ -114,6 +115,7 @@ class Anthropic:
 
     name: FormatName = "anthropic"
     tongue: Tongue = AnthropicTongue()
+    texts = TEXTS
     keep_alive = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:

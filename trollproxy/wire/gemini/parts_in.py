@@ -16,6 +16,7 @@ T = TypeVar("T")
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _RESOLUTION = msgspec.json.Decoder(dict[str, str | int | None])
+_UNNAMED = "call_unnamed_"  # like no vendor's ids, by which thoughts are remembered
 _DETAILS = {
     "MEDIA_RESOLUTION_LOW": "low",
     "MEDIA_RESOLUTION_MEDIUM": "auto",
@@ -64,7 +65,7 @@ class CallIds:
 
     def of_call(self, given: str | None, name: str) -> str:
         self._made += 1
-        call_id = given or f"call_{self._made}"
+        call_id = given or f"{_UNNAMED}{self._made}"
         self._open[call_id] = bool(given)
         self._by_name.setdefault(name, deque()).append(call_id)
         return call_id
@@ -82,7 +83,7 @@ class CallIds:
                 found = next(iter(self._open), None)
         if found is None:
             self._made += 1
-            return f"call_{self._made}"
+            return f"{_UNNAMED}{self._made}"
         self._open.pop(found, None)
         return found
 

@@ -15,7 +15,9 @@ from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.wire.body import check_model, decode_reply, decode_request, replace_members
 from trollproxy.wire.format import Entry, Headers, LimitState, StreamMeter, Whole
 from trollproxy.wire.gemini.errors_out import error_object
+from trollproxy.wire.gemini.foreign_signatures import without_foreign
 from trollproxy.wire.gemini.meter import ANSWER, GenerateMeter, said_by, searches_of
+from trollproxy.wire.gemini.texts import TEXTS
 from trollproxy.wire.gemini.tongue import GeminiTongue
 from trollproxy.wire.gemini.usage import read_usage
 from trollproxy.wire.sse import EVENT_STREAM
@@ -72,6 +74,7 @@ class Gemini:
     name: FormatName = "gemini"
     keep_alive = b"\n"  # a bare blank line: the vendor's Python client breaks on anything else
     tongue = GeminiTongue()
+    texts = TEXTS
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:
         """Where the path names no model (/v1/generate), the body does."""
@@ -84,13 +87,14 @@ class Gemini:
         return Ask(model=model, stream=entry.stream, max_output_tokens=limit, choices=choices)
 
     def prepare(self, body: bytes, ask: Ask, upstream_model: str) -> bytes:  # noqa: ARG002 - the path names the model
-        r"""The bytes as they came, unless they name a model too: the provider must run what we priced.
+        r"""The bytes as they came, unless they name a model too (the provider must run what we priced) or hold what
+        other vendors signed.
 
         Escapes can spell `model` so that it is not seen (\u006d); the few bodies with one are looked at in full.
         """
-        if _MODEL_MEMBER.search(body) is None and b"\\u006" not in body:
-            return body
-        return _without_model(body, upstream_model)
+        if _MODEL_MEMBER.search(body) is not None or b"\\u006" in body:
+            body = _without_model(body, upstream_model)
+        return without_foreign(body, upstream_model)
 
     def upstream_path(self, path: str, entry: Entry, upstream_model: str) -> str:
         name = upstream_model.removeprefix("models/")

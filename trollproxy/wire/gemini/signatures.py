@@ -14,7 +14,7 @@ NAME: FormatName = "gemini"
 # The vendor's documentation gives this for calls that did not come from its model, which have no signature.
 UNSIGNED = "skip_thought_signature_validator"
 
-_ENVELOPE = base64.b64encode(b"trollprox").decode()  # what every envelope begins with
+ENVELOPE = base64.b64encode(b"trollprox").decode()  # what every envelope begins with
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
@@ -27,7 +27,7 @@ def standard_base64(text: str) -> str:
 def read_signature(text: str | None) -> State | None:
     if not text or text == UNSIGNED:
         return None
-    if text.startswith(_ENVELOPE):
+    if text.startswith(ENVELOPE):
         try:
             state = unseal(base64.b64decode(standard_base64(text)).decode(), NAME)
         except (binascii.Error, UnicodeDecodeError):

@@ -13,8 +13,9 @@ from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.wire.body import check_model, decode_reply, decode_request, names_model_twice, replace_members
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
-from trollproxy.wire.openai_chat.answers import read_usage
+from trollproxy.wire.openai_chat.answers import Said, read_usage
 from trollproxy.wire.openai_chat.errors_out import error_body, error_event
+from trollproxy.wire.openai_chat.texts import TEXTS
 from trollproxy.wire.openai_chat.tongue import ChatTongue
 from trollproxy.wire.sse import EVENT_STREAM, event_data
 
@@ -33,28 +34,20 @@ class _Request(msgspec.Struct):
     n: int | None = None
 
 
-class _Said(msgspec.Struct):
-    """What a model says in a tool call; the rest of it is wrapping."""
-
-    name: str | None = None
-    arguments: msgspec.Raw = msgspec.Raw()  # a string by the book, an object with some providers
-    input: msgspec.Raw = msgspec.Raw()
-
-
 class _Call(msgspec.Struct):
-    function: _Said | None = None
-    custom: _Said | None = None
+    function: Said | None = None
+    custom: Said | None = None
 
 
 class _Delta(msgspec.Struct):
-    """A piece of an answer, or a whole one."""
+    """What is counted of `answers.Delta`, no more: an odd member elsewhere must not end a stream that only passes."""
 
     content: str | list[msgspec.Raw] | None = None  # a list of parts: rare, and counted as it stands
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None  # the same, as others call it; who sends both says it twice
     tool_calls: list[_Call] | None = None
-    function_call: _Said | None = None
+    function_call: Said | None = None
 
 
 class _ChunkChoice(msgspec.Struct):
@@ -134,6 +127,7 @@ class OpenAIChat:
 
     name: FormatName = "openai_chat"
     tongue: Tongue = ChatTongue()
+    texts = TEXTS
     keep_alive = b": ping\n\n"  # a comment: the vendor's SDKs break on an event without data
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:
@@ -224,7 +218,7 @@ def _size_of(delta: _Delta) -> int:
     called = [delta.function_call]
     for call in delta.tool_calls or ():
         called += (call.function, call.custom)
-    return size + sum(_length(said.name) + _inside(said.arguments) + _inside(said.input) for said in called if said)
+    return size + sum(_length(said.name) + _inside(said.arguments) + _length(said.input) for said in called if said)
 
 
 def _inside(raw: msgspec.Raw) -> int:

@@ -99,7 +99,7 @@ def write_reply(reply: Reply, asked: Asked) -> bytes:
 def _write_choice(choice: Choice, number: int) -> Members:
     finish = answers.FINISH_WORDS.get(choice.finish)
     if finish is None:
-        raise UpstreamBroken("The model's output could not be used.")
+        raise UpstreamBroken("The model's answer could not be used.")
     scores = [score for part in choice.parts if isinstance(part, Text) for score in part.scores]
     return {
         "index": number,

@@ -36,6 +36,7 @@ from trollproxy.wire.openai_chat import shapes as s
 from trollproxy.wire.openai_chat.answers import REASONING
 
 _REQUEST = msgspec.json.Decoder(s.ChatRequest)
+_FORM = msgspec.json.Decoder(s.CustomFormat)
 _ABSENT = (b"", b"null")
 _SPACES = b" \t\r\n"
 _LIFETIMES: dict[str | None, CacheLifetime] = {None: "30m", "30m": "30m", "12h": "12h"}
@@ -250,12 +251,24 @@ def _tools(asked: s.ChatRequest) -> Iterable[Tool]:
         cache = _EPHEMERAL[tool.cache_control.ttl] if tool.cache_control is not None else None
         if isinstance(tool, s.CustomTool):
             custom = tool.custom
-            grammar = _raw(custom.format)
+            grammar = _grammar(custom.format)
             yield Tool(name=custom.name, description=custom.description, is_custom=True, grammar=grammar, cache=cache)
         else:
             yield _function(tool.function, cache)
     for function in asked.functions or ():
         yield _function(function, None)
+
+
+def _grammar(given: msgspec.Raw) -> msgspec.Raw | None:
+    """The form of a custom tool's input, without the extra level that this dialect puts a grammar on."""
+    raw = _raw(given)
+    if raw is None:
+        return None
+    form = decode_strictly(_FORM, bytes(raw), place="tools.custom.format")
+    if form.grammar is None:
+        return raw
+    flat = {"type": "grammar", "syntax": form.grammar.syntax, "definition": form.grammar.definition}
+    return msgspec.Raw(msgspec.json.encode(flat))
 
 
 def _function(function: s.Function, cache: CacheLifetime | None) -> Tool:

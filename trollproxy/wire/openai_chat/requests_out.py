@@ -27,6 +27,7 @@ from trollproxy.chat import (
     ToolResult,
     Turn,
 )
+from trollproxy.wire.body import decode_reply
 from trollproxy.wire.data_urls import write_data_url
 from trollproxy.wire.format import Target
 from trollproxy.wire.openai_chat.answers import REASONING
@@ -39,8 +40,8 @@ Members = dict[str, object]
 _OWN = re.compile(r"(?:openai/|ft:)?(?:gpt-(?!oss)|o\d|codex|chatgpt)")
 # The vendor's reasoning models take only the newer name of the output limit; the older one works for the rest of its
 # models, and is the only one that most others know.
-_NEWER_LIMIT = re.compile(r"(?:openai/|ft:)?(?:gpt-(?:[5-9]|\d\d)|o\d|codex|chatgpt)")
-_TAKES_MARKS = re.compile(r"(?:openai/|ft:)?gpt-(?:5\.(?:[6-9]|\d\d)|[6-9]|\d\d)")  # the vendor says from which on
+_NEWER_LIMIT = re.compile(r"(?:openai/|ft:)?(?:gpt-(?:[5-9]|1\d)|o\d|codex|chatgpt)")
+_TAKES_MARKS = re.compile(r"(?:openai/|ft:)?gpt-(?:5\.(?:[6-9]|1\d)|[6-9]|1\d)")  # the vendor says from which on
 _BETWEEN_TEXTS = "\n\n"
 _LIST = 2  # texts make one
 MAX_STOPS = 4
@@ -49,6 +50,16 @@ MAX_MARKS = 4
 _RECORDINGS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav", "audio/mp3": "mp3", "audio/mpeg": "mp3"}
 _LIFETIMES: dict[CacheLifetime, str] = {"5m": "30m", "30m": "30m", "1h": "12h", "12h": "12h"}
 _BUDGETS: tuple[tuple[int, Effort], ...] = ((1024, "minimal"), (4096, "low"), (12_288, "medium"), (24_576, "high"))
+
+
+class _Form(msgspec.Struct):
+    """As `chat.Tool.grammar` holds it."""
+
+    syntax: str | None = None
+    definition: str | None = None
+
+
+_FORM = msgspec.json.Decoder(_Form)
 _NO_PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 
@@ -204,9 +215,17 @@ def _tools(request: Request) -> Members:
 def _tool(tool: Tool) -> Members:
     described = {"name": tool.name, **_given(description=tool.description)}
     if tool.is_custom:
-        return {"type": "custom", "custom": described | _given(format=tool.grammar)}
+        return {"type": "custom", "custom": described | _given(format=_form(tool.grammar))}
     described |= {"parameters": tool.parameters or _NO_PARAMETERS, **_given(strict=tool.strict)}
     return {"type": "function", "function": described}
+
+
+def _form(grammar: msgspec.Raw | None) -> object:
+    """The form of a custom tool's input; this dialect puts a grammar on a level of its own."""
+    form = decode_reply(_FORM, bytes(grammar)) if grammar is not None else None
+    if form is None or form.definition is None:
+        return grammar
+    return {"type": "grammar", "grammar": {"syntax": form.syntax, "definition": form.definition}}
 
 
 def _choice(choice: ToolChoice, request: Request) -> object:

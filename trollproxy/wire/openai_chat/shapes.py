@@ -140,6 +140,16 @@ class Function(Strict):
     strict: bool | None = None
 
 
+class Grammar(Strict):
+    syntax: str
+    definition: str
+
+
+class CustomFormat(Strict):
+    type: Literal["text", "grammar"]
+    grammar: Grammar | None = None
+
+
 class Custom(Strict):
     name: str
     description: str | None = None

@@ -6,7 +6,9 @@ import msgspec
 
 from trollproxy.chat import Feature, FormatName, Reply, Request
 from trollproxy.wire.format import Asked, Entry, Headers, NameRules, StreamReader, StreamWriter, Target
-from trollproxy.wire.openai_chat import replies, requests_in, requests_out, streams, tables
+from trollproxy.wire.openai_chat import replies, requests_in, requests_out, tables
+from trollproxy.wire.openai_chat.stream_reader import ChatReader
+from trollproxy.wire.openai_chat.stream_writer import ChatWriter
 
 
 class ChatTongue:
@@ -35,7 +37,7 @@ class ChatTongue:
         return replies.write_reply(reply, asked)
 
     def stream_reader(self, asked: Asked) -> StreamReader:
-        return streams.ChatReader(asked)
+        return ChatReader(asked)
 
     def stream_writer(self, asked: Asked) -> StreamWriter:
-        return streams.ChatWriter(asked)
+        return ChatWriter(asked)

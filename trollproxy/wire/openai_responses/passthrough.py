@@ -15,6 +15,7 @@ from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
 from trollproxy.wire.openai_responses.failures import failed_stream, write_error
 from trollproxy.wire.openai_responses.sealed import MARK, open_sealed, own_thought
+from trollproxy.wire.openai_responses.texts import TEXTS
 from trollproxy.wire.openai_responses.tongue import TONGUE
 from trollproxy.wire.openai_responses.usage import read_usage
 from trollproxy.wire.sse import EVENT_STREAM, event_data
@@ -153,6 +154,7 @@ class OpenAIResponses:
 
     name: FormatName = "openai_responses"
     tongue: Tongue = TONGUE
+    texts = TEXTS
     keep_alive = b": ping\n\n"  # a comment: the vendor's SDKs break on an event without data
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:

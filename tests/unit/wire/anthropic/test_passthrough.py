@@ -15,6 +15,7 @@ from trollproxy.errors import (
     PayloadTooLarge,
     RateLimited,
     UpstreamBroken,
+    UpstreamRejected,
     UpstreamTimeout,
 )
 from trollproxy.wire import ANTHROPIC
@@ -266,6 +267,18 @@ def test_errors_have_the_vendors_shape(error: GatewayError, status: int, kind: s
     detail = {"type": kind, "message": "x", "details": {"code": error.code}}
     assert (given_status, json.loads(body)) == (status, {"type": "error", "error": detail, "request_id": "req_1"})
     assert ANTHROPIC.meter(ASK, Entry()).write_error(error, "req_1") == b"event: error\ndata: " + body + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("prompt is too long: 9 tokens > 8 maximum", "prompt is too long: 9 tokens > 8 maximum"),
+        ("It exceeds the context window.", "prompt is too long: It exceeds the context window."),
+    ],
+)
+def test_too_long_a_prompt_is_told_in_the_words_that_clients_act_on(said: str, told: str) -> None:
+    error = UpstreamRejected(said, code="context_length_exceeded")
+    assert json.loads(ANTHROPIC.write_error(error, "req_1")[1])["error"]["message"] == told
 
 
 def test_headers() -> None:

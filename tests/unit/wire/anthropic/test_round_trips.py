@@ -89,7 +89,9 @@ WITH_SAMPLING = replace(
 WITH_BUDGETS = replace(
     NEWER,
     features=frozenset(SAID - {"tools"}),
-    reasonings=st.builds(Reasoning, mode=st.just("on"), budget_tokens=st.integers(1024, 4999), shows_thoughts=st.booleans()),
+    reasonings=st.builds(
+        Reasoning, mode=st.just("on"), budget_tokens=st.integers(1024, 4999), shows_thoughts=st.booleans()
+    ),
 )
 WITH_MARKS = replace(
     NEWER, features=frozenset({"tools", "cache_marks", "system"}), lifetimes=("1h",), reasonings=st.nothing()

@@ -224,14 +224,24 @@ class TestCalls:
             {"role": "user", "parts": [result("g"), result("f", id="stray"), result("f"), result("h", id="mine")]},
         ]
         turns = read({"contents": contents}).turns
-        assert [part.call_id for part in turns[0].parts] == ["call_1", "call_2", "call_3", "mine"]
-        assert [part.call_id for part in turns[1].parts] == ["call_2", "call_1", "call_3", "mine"]
+        assert [part.call_id for part in turns[0].parts] == [
+            "call_unnamed_1",
+            "call_unnamed_2",
+            "call_unnamed_3",
+            "mine",
+        ]
+        assert [part.call_id for part in turns[1].parts] == [
+            "call_unnamed_2",
+            "call_unnamed_1",
+            "call_unnamed_3",
+            "mine",
+        ]
 
     def test_a_result_without_a_call_keeps_some_id(self):
         (part,) = parts_of({"functionResponse": {"name": "f", "id": "x", "response": {"output": 1}}})
         assert (part.call_id, part.parts) == ("x", (Text(text="1"),))
         (part,) = parts_of({"functionResponse": {"name": "f"}})
-        assert (part.call_id, part.parts) == ("call_1", ())
+        assert (part.call_id, part.parts) == ("call_unnamed_1", ())
 
     def test_arguments_keep_their_bytes(self):
         arguments = b'{"b": 1, "a":123456789012345678901234567890}'
@@ -256,7 +266,7 @@ class TestCalls:
     )
     def test_responses(self, response, text, is_error):
         (part,) = parts_of({"functionResponse": {"name": "f", "response": response}})
-        assert part == ToolResult(call_id="call_1", name="f", parts=(Text(text=text),), is_error=is_error)
+        assert part == ToolResult(call_id="call_unnamed_1", name="f", parts=(Text(text=text),), is_error=is_error)
 
     def test_media_of_a_result(self):
         image = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}

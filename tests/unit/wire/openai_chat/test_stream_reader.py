@@ -24,7 +24,7 @@ from trollproxy.chat import (
     collect,
 )
 from trollproxy.errors import GatewayError, UpstreamBroken, UpstreamRateLimited
-from trollproxy.wire.openai_chat.streams import ChatReader
+from trollproxy.wire.openai_chat.stream_reader import ChatReader
 
 DONE = "[DONE]"
 
@@ -109,6 +109,12 @@ def test_calls_that_all_have_the_index_0_are_told_apart_by_their_ids():
     assert [(call.call_id, call.arguments) for call in calls] == [("a", "{}"), ("b", "[]")]
 
 
+def test_two_names_in_one_chunk_are_two_calls():
+    """Neither the index nor the id tells them apart: Gemini's endpoint, earlier."""
+    both = [{"index": 0, "id": "", "function": {"name": "f", "arguments": text}} for text in ('{"a":1}', '{"a":2}')]
+    assert [call.arguments for call in parts_of(chunk({"tool_calls": both}), "[DONE]")] == ['{"a":1}', '{"a":2}']
+
+
 def test_calls_without_an_index_or_an_id_are_told_apart_by_their_names():
     calls = parts_of(
         calling(None, name="f", arguments={"x": 1}), calling(None, name="f", arguments="{}"), chunk(finish="stop"), DONE
@@ -173,6 +179,11 @@ def test_a_call_that_is_never_named_is_broken_unless_it_says_nothing():
     assert parts_of(chunk({"content": "Hi"}), calling(0, arguments=""), chunk(finish="stop"), DONE) == (
         Text(text="Hi"),
     )
+
+
+def test_without_its_last_marker_a_stream_with_a_nameless_call_is_cut():
+    cut = events_of(calling(0, "a", arguments="{}"), chunk(finish="tool_calls"))
+    assert not any(isinstance(event, Ended | Finished) for event in cut)
 
 
 def test_everything_may_come_in_one_chunk():

@@ -30,7 +30,7 @@ from trollproxy.chat import (
     Usage,
 )
 from trollproxy.errors import UpstreamUnavailable
-from trollproxy.wire.openai_chat.streams import ChatWriter
+from trollproxy.wire.openai_chat.stream_writer import ChatWriter
 
 
 def written(*events: StreamEvent, wants_usage: bool = False) -> list[Any]:
