@@ -22,10 +22,13 @@ from trollproxy.gateway.callers import CallerPolicy, Callers
 from trollproxy.gateway.exchange import Clock, new_request_id
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.gauges import register_gauges, register_journal_gauges
+from trollproxy.gateway.key_status import KeyStatus
 from trollproxy.gateway.observer import Observer
 from trollproxy.gateway.passages import Passages
 from trollproxy.gateway.pipeline import Carriers, Pipeline
+from trollproxy.gateway.prober import ProxyProber
 from trollproxy.gateway.snapshot import Live, Snapshot
+from trollproxy.gateway.spend_checker import SpendChecker, WatchedSink, register_spend_gauges
 from trollproxy.gateway.sweeper import Sweeper, longest_life_s
 from trollproxy.money.accounts import Accounts
 from trollproxy.money.boundaries import crash_at, pass_by
@@ -34,6 +37,7 @@ from trollproxy.money.journal import Journal
 from trollproxy.money.recorder import Recorder
 from trollproxy.money.writer import Writer, WriterPolicy
 from trollproxy.policy.retrying import RetryPolicy
+from trollproxy.policy.spending import Spendings
 from trollproxy.policy.vault import Vault
 from trollproxy.ports import Store
 from trollproxy.records import Wallet
@@ -93,6 +97,8 @@ class Gateway:
         require_c_parser()
         self._settings = settings
         self._read_settings = read_settings
+        self._shown = settings  # what the snapshot was made of
+        self._reloading = asyncio.Lock()  # so that what was read last is what is shown
         self._opened = AsyncExitStack()
         self._at = crash_at(text) if (text := os.environ.get(CRASH_VARIABLE)) else pass_by
         self.data_dir = open_data_dir(settings)
@@ -104,6 +110,15 @@ class Gateway:
         self.gate = Gate(clock=CLOCK, new_request_id=new_request_id, max_in_flight=settings.limits.max_in_flight)
         self.live = Live(Snapshot((), {}))
         self.upstream = Client()
+        spending = settings.spending
+        self.spend_checker = SpendChecker(
+            Spendings(spending.margin_percent),
+            self.live,
+            store=self.store,
+            upstream=self.upstream,
+            clock=CLOCK,
+            interval_s=float(spending.check_interval_s),
+        )
         self._demo_endpoint: tuple[str, int] | None = None
         self._listening: list[Listening] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -140,14 +155,24 @@ class Gateway:
             gate=self.gate,
             callers=self.callers,
             live=self.live,
-            billing=Billing(self.recorder, _hold_policy(self._settings), self.holds),
+            billing=Billing(WatchedSink(self.recorder, self.spend_checker), _hold_policy(self._settings), self.holds),
             carriers=self._build_carriers(),
-            observer=Observer(self.metrics),
+            observer=self._build_observer(),
         )
         for listener in self._settings.listeners:
             listening = self._build_listening(pipeline, listener.wallet)
             self.ports.append(await listening.open(self._settings.host, listener.port))
             self._listening.append(listening)
+
+    def _build_observer(self) -> Observer:
+        observer = Observer(self.metrics)
+        self.metrics.counter(
+            "provider_cache_answers",
+            "Answers that a provider gave from its cache, by how that was seen.",
+            observer.cached_answers,
+            labels=("provider", "model", "source"),
+        )
+        return observer
 
     def _build_carriers(self) -> Carriers:
         limits, retry = self._settings.limits, self._settings.retry
@@ -167,16 +192,31 @@ class Gateway:
         )
 
     def _begin_tasks(self) -> None:
-        work = [self.writer.run(), self._refresh_for_ever(), self._sweep_for_ever()]
+        work = [self.writer.run(), self._refresh_for_ever(), self._sweep_for_ever(), self.spend_checker.run()]
         if interval_s := float(self._settings.billing.audit_interval_s):
             work.append(self.auditor.run(interval_s))
+        if interval_s := float(self._settings.proxy_probe_interval_s):
+            work.append(ProxyProber(self.live, self.upstream, CLOCK).run(interval_s))
         self._tasks += map(asyncio.create_task, work)
 
     async def reload(self) -> None:
         """Take the configuration's models, prices and upstreams as they are now, and read the callers anew."""
-        self._show(self._read_settings())
+        async with self._reloading:
+            self._show(await asyncio.to_thread(self._read_settings))
         await self.callers.refresh(CLOCK.monotonic())
         log.info("reloaded")
+
+    async def _look_at_configuration(self) -> None:
+        """Reload it if it has changed. One that is bad, or half written, changes nothing and is read again next time."""
+        async with self._reloading:
+            try:
+                settings = await asyncio.to_thread(self._read_settings)
+            except GatewayError as error:
+                log.warning("the configuration was not read", extra={"fields": {"reason": error.message}})
+                return
+            if settings != self._shown:
+                self._show(settings)
+                log.info("the configuration has changed")
 
     async def wait_for_failure(self) -> None:
         """Return when a part that must never end has ended."""
@@ -248,8 +288,10 @@ class Gateway:
 
     def _show(self, settings: Settings) -> None:
         """Swap the snapshot for one of these settings."""
+        self._shown = settings
         catalog = build_catalog(settings, demo_endpoint=self._demo_endpoint)
         self.live.snapshot = Snapshot(catalog.models, catalog.providers, previous=self.live.snapshot)
+        self.spend_checker.show()
         self.metrics.set_models(model.model_id for model in catalog.models)
         drain_s = float(settings.billing.drain_after_disconnect_s)
         timeouts = [each.timeouts for each in catalog.providers.values()]
@@ -257,9 +299,10 @@ class Gateway:
         self.writer.keep_prices(catalog.prices())
 
     async def _refresh_for_ever(self) -> None:
-        """Bring the callers in memory up to date every reload interval; a store that is down is tried again then."""
+        """Bring configuration and callers up to date every reload interval; what cannot be read is tried again then."""
         while True:
             await asyncio.sleep(float(self._settings.reload_interval_s))
+            await self._look_at_configuration()
             try:
                 await self.callers.refresh(CLOCK.monotonic())
             except GatewayError as error:
@@ -284,6 +327,7 @@ class Gateway:
         )
         register_journal_gauges(self.metrics, self.journal, self.recorder)
         register_audit_gauges(self.metrics, self.auditor)
+        register_spend_gauges(self.metrics, self.spend_checker)
         self.metrics.gauge(
             "upstream_connections",
             "Connections to providers by state.",
@@ -308,7 +352,7 @@ class Gateway:
             admin=AdminRoutes(
                 callers=self.callers,
                 gate=self.gate,
-                live=self.live,
+                keys=KeyStatus(self.live, self.spend_checker.spendings),
                 metrics=self.metrics,
                 trusted=trusted,
                 reload=self.reload,

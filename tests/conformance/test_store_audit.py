@@ -216,3 +216,24 @@ def test_a_credit_cut_short_after_its_balance_moved_is_no_drift(mongo_lab: Mongo
         assert (await statement(store)).ledger_nusd == {"legacy": 0, "new": 50}
 
     play(mongo_lab, scene)
+
+
+# What upstream keys have spent
+
+
+def test_upstream_costs_are_summed_by_key_from_a_day_on(lab: Lab) -> None:
+    async def scene(store: Store) -> None:
+        await store.add_user(make_user())
+        assert await store.sum_upstream_costs("") == {}
+        spent = [
+            make_charge(1, provider="a", upstream_key_id="k", upstream_cost_nusd=2**53, day="2026-01-01"),
+            make_charge(2, provider="a", upstream_key_id="k", upstream_cost_nusd=2, day="2026-01-02"),
+            make_charge(3, provider="b", upstream_key_id="k", upstream_cost_nusd=3, day="2026-02-01"),
+            make_charge(4, provider="b", upstream_key_id="l", upstream_cost_nusd=None, day="2026-02-01"),
+        ]
+        await store.write_batch(make_batch(*spent))
+        assert await store.sum_upstream_costs("") == {("a", "k"): 2**53 + 2, ("b", "k"): 3}
+        assert await store.sum_upstream_costs("2026-01-02") == {("a", "k"): 2, ("b", "k"): 3}
+        assert await store.sum_upstream_costs("2026-02") == {("b", "k"): 3}
+
+    play(lab, scene)

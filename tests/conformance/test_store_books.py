@@ -58,6 +58,7 @@ def test_a_charge_is_read_as_it_was_written(lab: Lab) -> None:
         usage=Usage(*range(1, 10)),
         cost_nusd=3_000_000_000,
         upstream_cost_nusd=7,
+        lost_cost_nusd=11,
         started_at_s=AT_S + 0.000123,
         code="upstream_broken",
         ended_by="provider_error_mid_stream",
@@ -70,6 +71,17 @@ def test_a_charge_is_read_as_it_was_written(lab: Lab) -> None:
         assert await store.read_charge("req-2") == bare
         assert await store.read_charge("req-3") is None
         assert await store.list_charges("ann") == [full]
+
+    play(lab, scene)
+
+
+def test_a_charge_from_before_lost_costs_were_recorded_has_none(lab: Lab) -> None:
+    async def scene(store: Store) -> None:
+        await store.write_batch(make_batch(make_charge(1)))
+        [row] = lab.rows("request_logs")
+        assert row.pop("lostCostNusd") == 0
+        lab.put("request_logs", row | {"_id": "req-old"})
+        assert await store.read_charge("req-old") == make_charge(1, request_id="req-old")
 
     play(lab, scene)
 

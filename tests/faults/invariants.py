@@ -19,7 +19,7 @@ FAILED = {"provider_error_before_token", "provider_error_mid_stream"}
 # How an exchange may have ended, by what its client saw. Who has a whole answer, also a bad one, was charged before.
 ENDINGS: dict[Outcome, set[str]] = {
     "complete": {"completed"},
-    "refused": FAILED,
+    "refused": {*FAILED, "timeout_before_token"},
     "cut": {"completed", "client_disconnected", UNSENT, *FAILED, *CRASHED},
     "broken": {"completed", *FAILED, *CRASHED},
 }

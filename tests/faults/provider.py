@@ -96,7 +96,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def _play(plan: Plan, transport: asyncio.Transport) -> None:
-    for piece in _pieces(plan):
+    for piece in pieces(plan):
         if transport.is_closing():
             return  # the gateway is gone; uvloop takes nothing more
         transport.write(piece)
@@ -105,7 +105,7 @@ async def _play(plan: Plan, transport: asyncio.Transport) -> None:
         )  # the time that a provider takes, so that kills fall into the midst of answers
 
 
-def _pieces(plan: Plan) -> Iterator[bytes]:
+def pieces(plan: Plan) -> Iterator[bytes]:
     if plan.fate == "error":
         yield _whole("500 Internal Server Error", {"error": {"type": "api_error", "message": "scripted"}})
     elif not plan.stream:

@@ -40,6 +40,11 @@ class Serving:
     def log(self) -> str:
         return (self.folder / "stderr.log").read_text(errors="replace")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def spawn(self, *, crash_at: str = "") -> None:
         assert self._process is None
         environment = clean_environment(PYTHONPATH=str(self.folder / "program"), **_crashing(crash_at))

@@ -224,13 +224,15 @@ def _at_the_end(vendor: Vendor) -> Iterator[Failure]:
         begin: Acts = [head(kind=SSE), *spoken(vendor), "relayed"]
         yield _failure(vendor, f"unfinished-{name}", "last", [*begin, *acts], "late", stream=True, told=(200, code))
         begin = [head(kind=SSE), *complete(vendor), "relayed"]
-        # A translated stream of Gemini's, which has no last event, ends with its connection and no sooner.
+        # A stream of Gemini's has no last event: it ends with its connection, and that has to end well.
         then: Then = "late" if vendor == "gemini" else "fine"
         yield _failure(vendor, f"complete-{name}", "last", [*begin, *acts], then, stream=True, told=(200, code))
     if vendor == "openai":  # what comes behind the count is [DONE], which some providers leave out
         for act in ("close", "reset"):
             acts = [head(kind=SSE), *nearly(vendor), "relayed", act]
-            yield _failure(vendor, f"no-done-{act}", "last", acts, "fine", stream=True)
+            yield _failure(vendor, f"no-done-{act}", "last", acts, "late", stream=True, told=(200, "upstream_broken"))
+        acts = [head(kind=SSE), *nearly(vendor), END]
+        yield _failure(vendor, "no-done-end", "last", acts, "fine", stream=True)
 
 
 def _failure(

@@ -59,7 +59,8 @@ class ByteProxy:
         return OutboundProxy(proxy_id=proxy_id, kind=self.kind, host="127.0.0.1", port=self.port, **credentials)
 
     async def listen(self) -> None:
-        self._listener = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        """On a free port; after a kill, on the same again."""
+        self._listener = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def kill(self) -> None:

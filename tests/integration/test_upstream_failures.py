@@ -164,12 +164,16 @@ async def _play_all(folder: Path) -> dict[str, Played]:
     at_once = asyncio.Semaphore(AT_ONCE)
     async with _open(folder) as house:
 
-        async def play(name: str, failure: Failure) -> tuple[str, Seen]:
-            async with at_once, asyncio.timeout(WITHIN_S):
-                return name, await house.ask(name, stream=failure.stream)
+        seen: dict[str, Seen] = {}
 
-        names = [(name, failure) for failure in TABLE.values() for name in _names(failure).values()]
-        seen = dict(await asyncio.gather(*(play(*named) for named in names)))
+        async def play(name: str, failure: Failure) -> None:
+            async with at_once, asyncio.timeout(WITHIN_S):
+                seen[name] = await house.ask(name, stream=failure.stream)
+
+        async with asyncio.TaskGroup() as group:
+            for failure in TABLE.values():
+                for name in _names(failure).values():
+                    group.create_task(play(name, failure))
         charges, left = await house.there.books()
         by_model = {charge.model: charge for charge in charges}
         assert len(charges) == len(by_model) == len(seen)

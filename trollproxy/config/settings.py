@@ -184,11 +184,11 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
 
 
 class FilterSettings(Section, frozen=True, kw_only=True):
-    """Words to be replaced. No `upstreams` means all of them."""
+    """Words to be replaced. No `upstreams` means all of them. (`on` would be nicer, but YAML takes it for true.)"""
 
     pattern: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_PATTERN)]
     replacement: Annotated[str, msgspec.Meta(max_length=MAX_REPLACEMENT)]
-    on: Annotated[tuple[Literal["request", "response"], ...], msgspec.Meta(min_length=1)] = ("request", "response")
+    where: Annotated[tuple[Literal["request", "response"], ...], msgspec.Meta(min_length=1)] = ("request", "response")
     ignore_case: bool = False
     whole_word: bool = False
     upstreams: tuple[Text, ...] = ()
@@ -200,8 +200,8 @@ class FilterSettings(Section, frozen=True, kw_only=True):
             replacement=self.replacement,
             ignore_case=self.ignore_case,
             whole_word=self.whole_word,
-            in_requests="request" in self.on,
-            in_responses="response" in self.on,
+            in_requests="request" in self.where,
+            in_responses="response" in self.where,
         )
 
 
@@ -275,6 +275,7 @@ class Settings(Section, frozen=True, kw_only=True):
     trusted_proxies: tuple[Cidr, ...] = (Cidr("127.0.0.0/8"), Cidr("::1/128"))
     billing: Billing = Billing()
     reload_interval_s: Seconds = Seconds(30)
+    proxy_probe_interval_s: SecondsOrOff = SecondsOrOff(2)  # below a proxy's first rest, so that requests seldom probe
     drain_timeout_s: Seconds = Seconds(30)
     retry: Retry = Retry()
     filters: tuple[FilterSettings, ...] = ()

@@ -134,12 +134,12 @@ class Attempts:
         winner, reply = won
         if len(race.asked) > 1:
             exchange.turn(winner.leg.supplier, winner.leg.target.model, winner.leg.passage)
-            exchange.upstream_key = winner.key
             try:
                 intend(exchange)
             except BaseException:
                 winner.lose()
                 raise
+            exchange.upstream_key = winner.key
         return reply
 
     def _rival(self, journey: Journey) -> Visit | None:

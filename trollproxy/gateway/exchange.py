@@ -14,6 +14,7 @@ from trollproxy.chat import Ask, Usage
 from trollproxy.errors import ClientGone, Failure, GatewayError, UpstreamTimeout
 from trollproxy.gateway.callers import Caller
 from trollproxy.money.holds import Hold
+from trollproxy.policy.echoes import Source
 from trollproxy.policy.limits import Verdict, utc_day
 from trollproxy.records import EndedBy, Intent, Model, Supplier, UpstreamKey, Wallet
 from trollproxy.wire.format import Entry, Format, StreamMeter
@@ -65,6 +66,8 @@ class Exchange:
     __slots__ = (
         "ask",
         "attempts",
+        "body_hash",
+        "cached",
         "caller",
         "charged",
         "clock",
@@ -90,6 +93,7 @@ class Exchange:
         "started_at_s",
         "started_s",
         "supplier",
+        "text_crc",
         "upstream_key",
         "upstream_model",
         "usage",
@@ -119,6 +123,9 @@ class Exchange:
         self.progress_s = float("-inf")
         self.is_sent = False  # a provider may have seen it
         self.input_bytes = 0
+        self.body_hash = 0  # by which the same request is known again
+        self.text_crc = 0  # of a whole answer; a stream's meter has its own
+        self.cached: Source | None = None  # how it was seen that the provider had the answer, or its prompt, in a cache
         self.output_bytes = 0
         self.usage: Usage | None = None
         self.is_usage_final = False

@@ -95,6 +95,8 @@ class Journey:
         is_retry = not self.tries.is_first
         slot = turnstile.enter(now) or await turnstile.wait(now, is_retry=is_retry)
         self._lent = Lent(self.step.place, slot)
+        if not is_retry:
+            self.tries.begin(now())
 
     def visit(self, leg: Leg) -> Visit | None:
         """A key of the leg's supplier and leave to use it; None if somebody else was quicker."""

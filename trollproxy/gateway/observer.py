@@ -3,6 +3,7 @@
 import logging
 
 from trollproxy.gateway.exchange import Attempt, Exchange
+from trollproxy.policy.echoes import Answer, Echoes, Source
 from trollproxy.policy.pricing import usd
 from trollproxy.telemetry.metrics import Metrics
 
@@ -14,10 +15,16 @@ class Observer:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._echoes = Echoes()
+
+    def cached_answers(self) -> dict[tuple[str, ...], float]:
+        """How many answers came from a provider's cache, by provider, model and how that was seen."""
+        return self._echoes.counts
 
     def ended(self, exchange: Exchange) -> None:
         duration_s = exchange.clock.monotonic() - exchange.started_s
         first_ms = exchange.first_token_ms()
+        exchange.cached = self._heard(exchange)
         self._metrics.exchange_done(
             code=exchange.code,
             model=exchange.model.model_id if exchange.model is not None else "",
@@ -33,6 +40,16 @@ class Observer:
             self._metrics.attempt_done(attempt.provider, attempt.outcome)
         if log.isEnabledFor(logging.INFO):
             log.info("exchange", extra={"fields": _fields(exchange, duration_s)})
+
+    def _heard(self, exchange: Exchange) -> Source | None:
+        """Only of answers that came to their end: what broke off says nothing."""
+        if exchange.error is not None or exchange.model is None or not exchange.generates:
+            return None
+        crc = exchange.meter.text_crc if exchange.meter is not None else exchange.text_crc
+        asked = (exchange.provider, exchange.model.model_id, exchange.body_hash)
+        read_tokens = exchange.usage.read if exchange.usage is not None else 0
+        answer = Answer(exchange.output_bytes, crc)
+        return self._echoes.hear(asked, answer, read_tokens=read_tokens, now_s=exchange.clock.monotonic())
 
 
 def _fields(exchange: Exchange, duration_s: float) -> dict[str, object]:
@@ -50,6 +67,7 @@ def _fields(exchange: Exchange, duration_s: float) -> dict[str, object]:
         "code": exchange.code,
         "input_tokens": usage.input_tokens if usage is not None else None,
         "output_tokens": usage.output_tokens if usage is not None else None,
+        "cached": exchange.cached,
         "cost": usd(exchange.cost_nusd),
         "duration_ms": round(duration_s * 1000, 1),
         "attempts": " ".join(map(_told, exchange.attempts)) if len(exchange.attempts) > 1 else None,

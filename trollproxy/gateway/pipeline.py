@@ -128,7 +128,7 @@ class Pipeline:
         """Read what is asked for and who serves it."""
         request = exchange.request
         ask = exchange.ask = request.format.read_ask(body, request.entry)
-        exchange.input_bytes = len(body)
+        exchange.input_bytes, exchange.body_hash = len(body), hash(body)
         model = snapshot.routes.find(ask.model)
         if model is None:
             text = f"There is no model {ask.model[:100]!r}. GET /v1/models lists the models there are."

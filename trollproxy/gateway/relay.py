@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from trollproxy.errors import ClientGone, GatewayError, UpstreamBroken, UpstreamTimeout
+from trollproxy.errors import ClientGone, GatewayError, UpstreamBroken
 from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.gateway.pulse import Pulse
 from trollproxy.ports import ClientStream, UpstreamReply
 from trollproxy.wire.format import Headers, StreamMeter
+from trollproxy.wire.texts import crc_of
 
 READ_OUT_S = 1.0  # the end of a body follows its last event at once; who waits longer is not worth a connection
 MAX_REPLY_BODY = 64 * 1024 * 1024  # a whole answer with generated images; more is no answer to a chat
@@ -54,6 +55,7 @@ class Relay:
             assert exchange.passage is not None
             whole, body = exchange.passage.read_whole(body)
             exchange.usage, exchange.is_usage_final = whole.usage, True
+            exchange.text_crc = crc_of(body, exchange.request.format.texts.reply)
             exchange.is_empty = not whole.text_bytes
             exchange.output_bytes = 0 if self._client.is_gone else whole.text_bytes
             exchange.first_token_s = exchange.clock.monotonic()
@@ -65,7 +67,7 @@ class Relay:
         assert self._exchange.passage is not None
         meter = self._exchange.meter = self._exchange.passage.meter()
         with self._pulse:
-            while not meter.is_complete and (piece := await _read(reply, meter)):
+            while not meter.is_complete and (piece := await reply.read()):
                 await self._pass_on(meter.feed(piece), meter)
         await self._pass_on(meter.finish(), meter)
         if not (meter.is_complete or meter.may_end):
@@ -116,16 +118,6 @@ class Relay:
         """Say that it still runs. It begins the answer if need be: an error can then only be told inside the stream."""
         if not self._client.is_gone:
             self._write(self._exchange.request.format.keep_alive)
-
-
-async def _read(reply: UpstreamReply, meter: StreamMeter) -> bytes:
-    """The next piece. A connection that dies when the provider has said all that it wanted to say is an end."""
-    try:
-        return await reply.read()
-    except (UpstreamBroken, UpstreamTimeout):
-        if not meter.may_end:
-            raise
-        return b""
 
 
 async def _read_out(reply: UpstreamReply) -> None:

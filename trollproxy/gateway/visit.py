@@ -1,6 +1,7 @@
 """One try at a provider, as far as its key, its breaker and the exchange's facts are concerned."""
 
 import logging
+from collections.abc import Iterable
 
 import msgspec
 
@@ -204,7 +205,11 @@ class Visit:
         self._tell()
 
     def _tell(self) -> None:
-        for text, news in self._way.news():
-            fields = {"provider": self._attempt.provider, "id": news.member_id, "change": news.change}
-            fields |= {"cause": news.cause or "", "rests_for_s": f"{news.rests_for_s:.1f}"}
-            log.warning(text, extra={"fields": fields})
+        tell_changes(self._attempt.provider, self._way.news())
+
+
+def tell_changes(provider: str, told: Iterable[tuple[str, Transition]]) -> None:
+    for text, news in told:
+        fields = {"provider": provider, "id": news.member_id, "change": news.change}
+        fields |= {"cause": news.cause or "", "rests_for_s": f"{news.rests_for_s:.1f}"}
+        log.warning(text, extra={"fields": fields})

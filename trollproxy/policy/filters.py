@@ -21,6 +21,7 @@ MAX_RULES = 64  # each is a pass over every text: 64 take some 30 ms for a megab
 MAX_PATTERN = 128  # characters; as many may wait at the end of a stream's piece
 MAX_REPLACEMENT = 256  # characters; a text may grow by this for each match
 
+
 def fold(text: str) -> str:
     """Lower case, character by character: `str.lower` alone makes two of one letter (U+0130) and writes another (the
     Greek sigma) by what stands around it, so that pieces would differ from the whole.
@@ -96,7 +97,8 @@ class Filters:
         places = [(folded.find(family.key), number) for number, family in enumerate(self._families)]
         places = [found for found in places if found[0] >= 0]
         heapify(places)
-        pieces, done = [], 0
+        pieces: list[str] = []
+        done = 0
         while places and places[0][0] < until:
             place, number = places[0]
             family, start = self._families[number], done

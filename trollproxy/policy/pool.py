@@ -224,6 +224,16 @@ class Pool(Generic[T]):
             seat.term += 1  # what is under way says nothing of it
             self._tell(seat, "resting", now_s)
 
+    def pick_due(self, now_s: float) -> Lease[T] | None:
+        """One whose probe is due, for who probes without a request; None if there is none."""
+        if self._heir is not None:
+            return self._if_stayed(self._heir.pick_due(now_s))
+        self._wake(now_s)
+        for line in (self._called, self._standing_by):
+            if line.due:
+                return self._lend(next(iter(line.due.values())), now_s)
+        return None
+
     def free_at_s(self, now_s: float) -> float:
         """When a member can be picked: now, at the end of a rest, or (all are busy) at a time that nobody knows.
 

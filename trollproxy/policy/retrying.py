@@ -87,6 +87,10 @@ class Tries:
     def is_first(self) -> bool:
         return self.count == 1
 
+    def begin(self, now_s: float) -> None:
+        """Count the time from here: what came before was a wait, and no try."""
+        self._started_s = now_s
+
     def also(self, place: int) -> None:
         """A later provider is asked at the same time."""
         self.count += 1

@@ -16,7 +16,7 @@ _DAY_PART: dict[SpendPeriod, int] = {"total": 0, "month": len("2026-01"), "day":
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one key. `identity`: under the same id, another one is another key. `nusd` None: only its provider sets one."""
+    """Of one key. Under the same id, another `identity` is another key. `nusd` None: only its provider sets one."""
 
     nusd: int | None
     period: SpendPeriod = "total"
@@ -75,11 +75,14 @@ class Spendings:
         if spend is not None and spend.limit.period_of(day) == spend.period:
             spend.own_nusd += nusd
 
-    def recall(self, name: Name, nusd: int, day: str) -> None:
-        """What the books say. What is not on them yet was added already, and nothing is ever unspent."""
-        spend = self._at(name, day)
-        if spend is not None:
-            spend.own_nusd = max(spend.own_nusd, nusd)
+    def recall(self, sums_nusd: Mapping[Name, int], period: SpendPeriod, day: str) -> None:
+        """What the books say of keys with such a period. What is not on them yet was added already, and nothing is ever
+        unspent.
+        """
+        for name, nusd in sums_nusd.items():
+            spend = self._at(name, day)
+            if spend is not None and spend.limit.period == period:
+                spend.own_nusd = max(spend.own_nusd, nusd)
 
     def tell(self, name: Name, nusd: int, limit_nusd: int | None) -> None:
         """What the provider says."""
@@ -98,6 +101,9 @@ class Spendings:
 
     def names(self) -> list[Name]:
         return list(self._spends)
+
+    def items(self) -> list[tuple[Name, Spend]]:
+        return list(self._spends.items())
 
     def _at(self, name: Name, day: str) -> Spend | None:
         """The key's spend in the period of that day; a new period begins at nothing, a late charge begins none."""

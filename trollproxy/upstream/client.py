@@ -14,7 +14,6 @@ import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -224,7 +223,7 @@ class Client:
         self._ssl_context.set_alpn_protocols(["http/1.1"])
         self._dialer = Dialer(self._resolver, self._ssl_context)
         self._pools: dict[tuple[Origin, OutboundProxy | None], _Pool] = {}  # configured ones: clients cannot name any
-        self._routes: dict[tuple[Endpoint, Sequence[tuple[str, str]], OutboundProxy | None], tuple[_Pool, bytes]] = {}
+        self._routes: dict[tuple[object, ...], tuple[_Pool, bytes]] = {}  # by all of a call that its head tells
         self._is_closed = False
 
     def try_send(self, call: UpstreamCall) -> Reply | None:

@@ -1,7 +1,6 @@
 """The endpoints for those who run the gateway: health, metrics, the key pools, reload."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from aiohttp import web
 
@@ -9,11 +8,9 @@ from trollproxy import __version__
 from trollproxy.errors import Forbidden, GatewayError
 from trollproxy.gateway.callers import Callers
 from trollproxy.gateway.gate import Gate
-from trollproxy.gateway.gauges import shown_state
-from trollproxy.gateway.snapshot import Live
+from trollproxy.gateway.key_status import KeyStatus
 from trollproxy.money.journal import Journal
 from trollproxy.money.writer import Writer
-from trollproxy.policy.pool import Pool
 from trollproxy.ports import Store
 from trollproxy.telemetry.metrics import CONTENT_TYPE, Metrics
 from trollproxy.web.llm import authenticate
@@ -61,14 +58,14 @@ class AdminRoutes:
         *,
         callers: Callers,
         gate: Gate,
-        live: Live,
+        keys: KeyStatus,
         metrics: Metrics,
         trusted: TrustedNetworks,
         reload: Callable[[], Awaitable[None]],
     ) -> None:
         self._callers = callers
         self._gate = gate
-        self._live = live
+        self._keys = keys
         self._metrics = metrics
         self._local = trusted
         self._reload = reload
@@ -83,15 +80,7 @@ class AdminRoutes:
     async def keys_status(self, request: web.BaseRequest) -> web.StreamResponse:
         if (refusal := await self._refuse(request)) is not None:
             return refusal
-        now_s, snapshot = self._gate.clock.monotonic(), self._live.snapshot
-        breakers: dict[str, dict[str, str]] = {}
-        for (name, model), breaker in snapshot.breakers.items():
-            if breaker.state != "closed":
-                breakers.setdefault(name, {})[model] = breaker.state
-        providers = {name: _shown(pool, "key", now_s) for name, pool in snapshot.keys.items()}
-        proxies = {name: _shown(pool, "proxy", now_s) for name, pool in snapshot.proxies.items()}
-        throttles = {name: each.throttle.status(now_s) for name, each in snapshot.turnstiles.items()}
-        return json_reply({"providers": providers, "proxies": proxies, "breakers": breakers, "throttles": throttles})
+        return json_reply(self._keys.shown(self._gate.clock.monotonic()))
 
     async def reload(self, request: web.BaseRequest) -> web.StreamResponse:
         """Read the configuration and the callers in memory anew. A bad configuration changes nothing."""
@@ -111,17 +100,3 @@ class AdminRoutes:
         except GatewayError as error:
             return error_reply(error, request)
         return None
-
-
-def _shown(pool: Pool[Any], kind: str, now_s: float) -> list[dict[str, object]]:
-    return [
-        {
-            kind: member.id,
-            "state": shown_state(member),
-            "is_healthy": member.state == "healthy",
-            "rests_for_s": round(member.rests_for_s, 1),
-            "cause": member.failure,
-            "in_flight": member.leases,
-        }
-        for member in pool.status(now_s)
-    ]

@@ -55,21 +55,15 @@ class Edits(msgspec.Struct, frozen=True, kw_only=True):
 class Edited:
     """A passage (`passage.Passage`) with edits. The inner one must have been opened for `plain(entry)`."""
 
-    __slots__ = ("_client", "_edits", "_entry", "_inner")
+    __slots__ = ("_client", "_edits", "_entry", "_inner", "is_translated", "upstream")
 
     def __init__(self, inner: Passage, client: Format, edits: Edits, *, entry: Entry) -> None:
         self._inner = inner
+        self.upstream = inner.upstream
+        self.is_translated = inner.is_translated
         self._client = client
         self._edits = edits
         self._entry = entry
-
-    @property
-    def upstream(self) -> Format:
-        return self._inner.upstream
-
-    @property
-    def is_translated(self) -> bool:
-        return self._inner.is_translated
 
     def write_request(self, body: bytes, target: Target) -> bytes:
         return self._inner.write_request(self._edit_request(body), target)
@@ -221,7 +215,8 @@ class StreamPens:
         if piece is not None and piece.grows is not None:
             edit(data, piece.grows, _Reading(self, waiting))
         if piece is not None and piece.ends is not None:
-            self.end(key_of(decode_reply(_MEMBERS, data) or {}, piece.ends))
+            members = decode_reply(_MEMBERS, data)
+            self.end(key_of(members or {}, piece.ends))
         return self._release() if len(self._waiting) <= MAX_WAITING else self.finish()
 
     def finish(self) -> list[bytes]:
@@ -233,8 +228,13 @@ class StreamPens:
         flow = self._flows.get(key)
         if flow is None:
             flow = self._flows[key] = self._words.stream()
+        held, released = flow.held, flow.feed(text)
+        if held and released.startswith(held):  # it was no match: back to the event that it came in
+            carrier, place = self._carriers[key]
+            carrier.written[place] += held
+            released = released[len(held) :]
         waiting.read.append(text)
-        waiting.written.append(flow.feed(text))
+        waiting.written.append(released)
         self._let_go(key)
         if flow.held:
             waiting.waits += 1

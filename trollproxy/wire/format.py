@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, Protocol
+from zlib import crc32
 
 import msgspec
 
@@ -50,16 +51,23 @@ class Whole(msgspec.Struct, frozen=True):
 class StreamMeter(ABC):
     """What is known of a stream as it passes. Whoever carries it looks here after every piece."""
 
-    __slots__ = ("error", "has_output", "is_complete", "is_usage_final", "may_end", "text_bytes", "usage")
+    __slots__ = (
+        "error", "has_output", "is_complete", "is_usage_final", "may_end", "text_bytes", "text_crc", "usage",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.is_usage_final = False  # False: a running figure, such as the one that a stream begins with
         self.text_bytes = 0
+        self.text_crc = 0  # by which equal answers are known, however they were cut into pieces
         self.has_output = False
         self.is_complete = False  # the dialect's last event has been read
         self.may_end = False  # nothing but that last event is missing, which some providers never send
         self.error: GatewayError | None = None
+
+    def hear(self, text: bytes) -> None:
+        """A piece of the answer's own words."""
+        self.text_crc = crc32(text, self.text_crc)
 
     @abstractmethod
     def feed(self, data: bytes) -> bytes:

@@ -161,7 +161,9 @@ class _TranslatedStream(StreamMeter):
             case PartStarted():
                 self._add(said_bytes(event.part))
             case PartGrew():
-                self._add(len(event.text.encode()))
+                text = event.text.encode()
+                self._add(len(text))
+                self.hear(text)
             case Counted():
                 self.usage, self.is_usage_final = event.usage, event.is_final
             case Ended():

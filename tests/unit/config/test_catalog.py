@@ -12,7 +12,7 @@ from trollproxy.config.catalog import build_catalog, build_endpoint, build_price
 from trollproxy.config.loading import load
 from trollproxy.config.settings import Pricing
 from trollproxy.config.units import BaseUrl, Multiplier, Usd
-from trollproxy.records import Endpoint, Timeouts
+from trollproxy.records import Endpoint, Pace, Timeouts
 
 ENV = {"MAIN_TARGET_SERVER": "https://api.example.com/", "MAIN_UPSTREAM_KEY": "sk-main", "TROLL_API_KEY": "sk-troll"}
 
@@ -172,6 +172,24 @@ def test_a_key_may_be_a_backup_and_bounded(build):
     first, second = build(text).providers["a"].keys
     assert (first.is_backup, first.max_in_flight) == (False, None)
     assert (second.is_backup, second.max_in_flight) == (True, 3)
+
+
+def test_suppliers_may_race(build):
+    text = "models: [{id: m, upstream: main, pricing: {input: 3, output: 15}, fallbacks: [troll], %s}]"
+    model = build(text % "race: 2, raceHeadStart: 500ms", ENV).models[0]
+    assert (model.race, model.race_head_start_s) == (2, 0.5)
+    model = build(text % "raceHeadStart: 0", ENV).models[0]
+    assert (model.race, model.race_head_start_s) == (1, 0.0)
+
+
+def test_an_upstream_may_be_sent_only_so_much(build):
+    text = "upstreams: {a: {baseUrl: 'http://h', type: openai, apiKey: k, throttle: %s}}"
+    limits = "{perMinute: 60, perHour: 500, perDay: 9000, maxInFlight: 8, maxQueue: 0, queueTimeout: 3s}"
+    assert build(text % limits).providers["a"].pace == Pace(
+        per_minute=60, per_hour=500, per_day=9000, max_in_flight=8, max_queue=0, queue_timeout_s=3.0
+    )
+    assert build(text % "{perDay: 5}").providers["a"].pace == Pace(per_day=5)
+    assert build(text % "null").providers["a"].pace is None
 
 
 def test_built_in_providers(build):

@@ -50,6 +50,8 @@ MODEL_ERRORS = [
     (f"{{id: m, {PRICING}, upstream: demo, fallbacks: [demo]}}", "models[0].fallbacks[0]", "serves this model"),
     (f"{{id: m, {PRICING}, upstream: demo, fallbacks: [x]}}", "models[0].fallbacks[0]", "there is no upstream `x`"),
     (f"{{id: m, {PRICING}, upstream: demo, fallbacks: [{{}}]}}", "models[0].fallbacks[0].upstream", "is required"),
+    (f"{{id: m, {PRICING}, upstream: demo, race: 2}}", "models[0].race", "more than the upstreams"),
+    (f"{{id: m, {PRICING}, upstream: demo, race: 0}}", "models[0].race", ">= 1"),
     (f"{{id: m, {PRICING}, upstream: demo}}, {{id: m, {PRICING}, upstream: demo}}", "models[1].id", "earlier model"),
 ]
 
@@ -65,6 +67,9 @@ def test_model_errors(read, tmp_path, models, path, reason):
 URL = "baseUrl: 'http://h', type: openai"
 UPSTREAM_ERRORS = [
     ("type: openai", ".baseUrl", "is required"),
+    (f"{URL}, throttle: {{}}", ".throttle", "limits nothing"),
+    (f"{URL}, throttle: {{maxQueue: 5}}", ".throttle", "limits nothing"),
+    (f"{URL}, throttle: {{perMinute: 0}}", ".throttle.perMinute", ">= 1"),
     ("baseUrl: 'ftp://h'", ".baseUrl", "must begin with http:// or https://"),
     ("baseUrl: h.example", ".baseUrl", "must begin with http"),
     ("baseUrl: 'https://'", ".baseUrl", "has no valid host and port"),

@@ -201,4 +201,4 @@ def test_the_documents_examples_load(read, text):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5

@@ -126,6 +126,7 @@ class House:
         self.sink = FakeSink(broken)
         self.accounts = Accounts()
         self.metrics = Metrics()
+        self.observer = Observer(self.metrics)
         self.policy = HoldPolicy(drain_s=0.01)
         self.journal = MemoryJournal()
         self.recorder = Recorder(self.journal)
@@ -159,7 +160,7 @@ class House:
             live=self.live,
             billing=Billing(self.sink, self.policy),
             carriers=self._carriers(),
-            observer=Observer(self.metrics),
+            observer=self.observer,
         )
 
     def _carriers(self) -> Carriers:

@@ -9,10 +9,12 @@ import pytest
 from tests.aio import run
 from tests.fakes import make_charge, make_intent
 from tests.unit.gateway.house import House, ask, play, whole
-from trollproxy.errors import InvalidRequest
+from trollproxy.errors import InvalidRequest, Overloaded, UpstreamRateLimited
 from trollproxy.gateway.gauges import register_gauges, register_journal_gauges, shown_state
 from trollproxy.money.journal import JournalUnavailable
 from trollproxy.policy.pool import MemberStatus
+from trollproxy.policy.throttle import CUT
+from trollproxy.records import Pace
 
 
 def render(house: House) -> dict[str, float]:
@@ -86,6 +88,32 @@ def test_at_work() -> None:
 
     names = play(lambda: House(whole()), last_await).checkpoints.passed
     play(lambda: House(whole(), stop_at=names.index("upstream read") + 1), scene)
+
+
+def test_throttles() -> None:
+    async def scene() -> None:
+        house = registered(House())
+        house.provider = msgspec.structs.replace(house.provider, pace=Pace(max_in_flight=1, max_queue=1))
+        house.show()
+        now = house.clock.clock.monotonic
+        turnstile = house.live.snapshot.turnstiles["acme"]
+        slot = turnstile.enter(now)
+        assert slot is not None
+        waiting = asyncio.create_task(turnstile.wait(now, is_retry=False))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await turnstile.wait(now, is_retry=False)
+        slot.report(UpstreamRateLimited("x"))
+        found = render(house)
+        assert found['trollproxy_throttle_waiting{provider="acme"}'] == 1
+        assert found['trollproxy_throttle_share{provider="acme"}'] == CUT
+        assert found['trollproxy_throttle_cuts_total{provider="acme"}'] == 1
+        assert found['trollproxy_throttle_refused_total{cause="full",provider="acme"}'] == 1
+        assert found['trollproxy_throttle_refused_total{cause="timeout",provider="acme"}'] == 0
+        slot.release()
+        await waiting
+
+    run(scene())
 
 
 def test_the_journal_and_what_waits_for_the_disk() -> None:

@@ -28,6 +28,7 @@ INTENTS = st.builds(
     upstream_price=st.sampled_from([None, TWICE]),
     input_bytes=NUSD,
     hold_nusd=NUSD,
+    lost_cost_nusd=NUSD,
     started_at_s=FINITE,
 )
 PROGRESSES = st.builds(
@@ -46,6 +47,7 @@ CHARGES = st.builds(
     is_estimated=st.booleans(),
     cost_nusd=NUSD,
     upstream_cost_nusd=st.none() | NUSD,
+    lost_cost_nusd=NUSD,
     first_token_ms=st.none() | FINITE,
     duration_ms=FINITE,
 )
@@ -79,7 +81,7 @@ def test_a_charge_that_an_older_program_wrote_is_read() -> None:
     """What has a default may be missing, and what is unknown is passed over."""
     written = msgspec.msgpack.decode(encode(Settled(make_charge(1))))
     written["charge"]["added_later"] = 1
-    del written["charge"]["is_estimated"]
+    del written["charge"]["is_estimated"], written["charge"]["lost_cost_nusd"]
     assert decode(msgspec.msgpack.encode(written)) == Settled(make_charge(1))
 
 
@@ -151,7 +153,9 @@ def test_a_crash_amid_a_running_count_adds_what_was_relayed() -> None:
 
 
 def test_a_crashs_charge_tells_the_facts_of_its_intent() -> None:
-    intent = make_intent(1, friend_key_id="fk", username="bob", wallet="new", format="anthropic", stream=True)
+    intent = make_intent(
+        1, friend_key_id="fk", username="bob", wallet="new", format="anthropic", stream=True, lost_cost_nusd=3
+    )
     charge = settle_crashed(intent, progress(1))
     shared = set(Intent.__struct_fields__) & set(Charge.__struct_fields__)
     assert {name: getattr(charge, name) for name in shared} == {name: getattr(intent, name) for name in shared}

@@ -141,3 +141,30 @@ def test_an_outage_is_not_multiplied() -> None:
             calls += 1
             found = tries.after(DOWN, 0.0, wait=lambda _: 0.0, chance=0.0, budget=budget)
     assert calls <= 1_000 * 1.5 + 20
+
+
+def test_those_that_were_asked_together_count_and_the_tries_go_on_behind_them() -> None:
+    trip = Trip(0.0, 0.0, 0.0)
+    assert trip.first() == Next(0, 0.0)
+    trip.tries.also(1)
+    assert (trip.tries.count, trip.tries.is_first) == (2, False)
+    assert trip.after(DOWN) == Next(2, 0.0)
+    assert [found.place for found in iter(lambda: trip.after(DOWN), None)] == [0, 1]
+
+
+def test_one_that_let_its_deadline_pass_beside_others_is_not_asked_again() -> None:
+    trip = Trip(0.0, 0.0)
+    trip.first()
+    trip.tries.also(1)
+    trip.tries.silence(0)
+    found = trip.after(DOWN)
+    assert found is not None
+    assert found.place == 1
+
+
+def test_the_deadline_counts_from_the_first_try_and_not_from_the_wait_before_it() -> None:
+    trip = Trip(0.0, 0.0)
+    trip.first()
+    trip.tries.begin(8.0)
+    assert trip.after(DOWN, now_s=17.0) == Next(1, 0.0)
+    assert trip.after(DOWN, now_s=19.0) is None

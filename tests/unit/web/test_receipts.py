@@ -98,6 +98,13 @@ def test_a_loss_is_told_as_one() -> None:
     assert write_receipt(charge, is_admin=True)["profit_usd"] == "-0.001"
 
 
+def test_what_lost_tries_cost_is_the_operators_loss() -> None:
+    charge = make_charge(1, cost_nusd=3_000_000, upstream_cost_nusd=1_000_000, lost_cost_nusd=500_000)
+    told = write_receipt(charge, is_admin=True)
+    assert (told["lost_cost_usd"], told["profit_usd"]) == ("0.0005", "0.0015")
+    assert "lost_cost_usd" not in write_receipt(charge, is_admin=False)
+
+
 def test_a_cost_that_is_unknown_is_not_told() -> None:
     assert "upstream_cost_usd" not in write_receipt(make_charge(1), is_admin=True)
 

@@ -108,6 +108,8 @@ class _MessagesMeter(Meter):
         if size:
             self.text_bytes += size
             self.has_output = True
+        if delta.text:
+            self.hear(delta.text.encode())
 
 
 class Anthropic:

@@ -163,6 +163,7 @@ class GenerateMeter(Meter):
 
     def _add(self, content: _Content) -> None:
         size = sum([_size_of(part) for part in content.parts or ()])
+        self.hear("".join([part.text for part in content.parts or () if part.text]).encode())
         if size:
             self.text_bytes += size
             self.has_output = True

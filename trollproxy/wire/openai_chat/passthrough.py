@@ -120,6 +120,8 @@ class _ChatMeter(Meter):
         if size:
             self.text_bytes += size
             self.has_output = True
+        if isinstance(delta.content, str):
+            self.hear(delta.content.encode())
 
 
 class OpenAIChat:

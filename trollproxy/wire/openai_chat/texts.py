@@ -1,4 +1,4 @@
-"""Where Chat Completions hold words. Reasoning has no place in the dialect; these are the members that providers use."""
+"""Where Chat Completions hold words. Reasoning has no place in the dialect; its members are the providers' own."""
 
 from functools import partial
 
@@ -7,7 +7,8 @@ from trollproxy.wire.texts import TEXT, Piece, Place, PlaceDropper, Texts
 _REASONING = frozenset(("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks"))
 _CONTENT = Place(is_text=True, members={"text": TEXT, "refusal": TEXT})
 _MESSAGE = Place(members={"content": _CONTENT, "refusal": TEXT})
-_TOOLS = Place(members={"function": Place(members={"description": TEXT}), "custom": Place(members={"description": TEXT})})
+_DESCRIBED = Place(members={"description": TEXT})
+_TOOLS = Place(members={"function": _DESCRIBED, "custom": _DESCRIBED})
 _CHUNK = Place(key=("index",), last="finish_reason", members={"delta": _MESSAGE})
 _THOUGHTS = Place(drops=_REASONING)
 

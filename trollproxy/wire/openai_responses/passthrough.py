@@ -125,6 +125,7 @@ class _ResponsesMeter(Meter):
         elif event.type.endswith(".delta"):
             self._unheard = False
             self._add(_inside(event.delta))
+            self.hear(bytes(event.delta)[1:-1])
         elif event.type.endswith(".done"):
             if self._unheard:
                 self._add(sum(map(_inside, (event.text, event.refusal, event.arguments, event.input))))
