@@ -207,7 +207,7 @@ class Gateway:
         log.info("reloaded")
 
     async def _look_at_configuration(self) -> None:
-        """Reload it if it has changed. One that is bad, or half written, changes nothing and is read again next time."""
+        """Reload it if it has changed. A bad one, or one half written, changes nothing and is read again next time."""
         async with self._reloading:
             try:
                 settings = await asyncio.to_thread(self._read_settings)

@@ -1,4 +1,4 @@
-"""What is seen of keys and breakers from outside the process: `/keys/status`, `/metrics` and the log, change by change."""
+"""What is seen of keys and breakers from outside the process: in `/keys/status`, `/metrics` and the log."""
 
 import re
 from collections.abc import Iterator
@@ -78,7 +78,9 @@ def test_a_key_is_seen_to_rest_to_be_probed_and_to_be_well(tmp_path: Path, vendo
         assert gauge(running, "upstream_keys", provider="acme", state="healthy") == 1
         causes = {"resting": "rate", "half_open": "rate", "healthy": ""}
         for change, cause in causes.items():
-            assert gauge(running, "upstream_key_changes_total", provider="acme", change=change, cause=cause) == 1, change
+            assert gauge(running, "upstream_key_changes_total", provider="acme", change=change, cause=cause) == 1, (
+                change
+            )
             assert told(running, "an upstream key changed", id="only", change=change), change
         assert len(vendors.seen) == 2
 

@@ -72,7 +72,11 @@ class Scene:
         self.provider = FlakyProvider(self.plans, Random(wanted.seed))
         logins = [("troll", "bridge"), (None, None)]
         self.proxies = [
-            ByteProxy("http" if place % 2 else "socks5", username=logins[place // 2 % 2][0], password=logins[place // 2 % 2][1])
+            ByteProxy(
+                "http" if place % 2 else "socks5",
+                username=logins[place // 2 % 2][0],
+                password=logins[place // 2 % 2][1],
+            )
             for place in range(wanted.proxies)
         ]
         self.crowd: Crowd
@@ -203,7 +207,8 @@ def _judge(scene: Scene, before: Counter[str], refused: Counter[str]) -> Shown:
 def report(shown: Shown, wanted: Wanted) -> str:
     return (
         f"proxies {wanted.proxies} · requests {shown.requests:,} · answered {shown.answered:,} · "
-        f"cut behind their first token {shown.cut_mid_stream} · refused while one was left {shown.refused_before_last} · "
+        f"cut behind their first token {shown.cut_mid_stream} · "
+        f"refused while one was left {shown.refused_before_last} · "
         f"after the last {shown.refused_after_last} · connections at the provider {shown.connections:,}, "
         f"all of proxies · looks at the gateway's sockets {shown.looks:,} · seed {wanted.seed}"
     )

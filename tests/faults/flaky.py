@@ -28,7 +28,7 @@ from tests.e2e.talk import DIALECTS
 from tests.faults.flaky_provider import FlakyProvider
 from tests.faults.invariants import Evidence, Verdict, judge
 from tests.faults.kills import tell_offences
-from tests.faults.load import ANSWER_WITHIN_S, Crowd
+from tests.faults.load import Crowd, Outcome
 from tests.faults.people import PEPPER, PLENTY_NUSD
 from tests.faults.plans import MIN_BODY, MULTIPLIER, TOKENS_A_PIECE, USD_PER_MTOK, Person, Plan
 from tests.faults.serving import Serving
@@ -110,7 +110,7 @@ class _Block(Crowd):
         self.left = count
         await self.run(port)
 
-    async def _ask(self, plan: Plan, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    async def _ask(self, plan: Plan, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Outcome:
         self.left -= 1
         if self.left <= 0:
             self.stop()

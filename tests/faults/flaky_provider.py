@@ -34,7 +34,12 @@ def _refused(status: int, kind: str) -> Broken:
 
 
 def _whole(status: int, body: bytes, kind: str) -> bytes:
-    return b"HTTP/1.1 %d X\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (status, kind.encode(), len(body), body)
+    return b"HTTP/1.1 %d X\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        status,
+        kind.encode(),
+        len(body),
+        body,
+    )
 
 
 def _chunk(data: bytes) -> bytes:

@@ -12,6 +12,7 @@ import msgspec
 from tests.faults.load import Outcome
 from tests.faults.plans import Plan
 from tests.faults.shelf import Page, Row
+from trollproxy.policy.retrying import RetryPolicy
 
 CRASHED = {"gateway_crashed", "gateway_crashed_before_token"}
 UNSENT = "client_disconnected_before_send"
@@ -69,7 +70,7 @@ def judge(evidence: Evidence) -> Verdict:
         offences=[
             *(f"{marker}: seen by the provider and not on the books" for marker in lost),
             *(f"{marker}: {rows[marker]} rows" for marker in doubled),
-            *(f"{marker}: sent {count} times" for marker, count in evidence.seen.items() if count > 1),
+            *(f"{marker}: sent {n} times" for marker, n in evidence.seen.items() if n > _may_be_sent(evidence, marker)),
             *(f"{user} {wallet}: {nusd} nano-dollars astray" for (user, wallet), nusd in drift.items() if nusd),
             *(offence for row in page.logs for offence in _judge_row(row, evidence)),
             *_judge_missing(evidence, posted),
@@ -78,6 +79,11 @@ def judge(evidence: Evidence) -> Verdict:
             *_judge_friends(evidence),
         ],
     )
+
+
+def _may_be_sent(evidence: Evidence, marker: str) -> int:
+    """What the provider answers is asked for once. What it refuses or breaks off is tried again, in each round once."""
+    return 1 if evidence.plans[marker].fate == "answer" else RetryPolicy().max_rounds
 
 
 def _judge_row(row: Row, evidence: Evidence) -> Iterator[str]:

@@ -8,10 +8,10 @@ import asyncio
 import re
 from collections import Counter
 from contextlib import suppress
-from typing import Literal
+from typing import Literal, Protocol
 
 from tests.e2e.talk import DIALECTS
-from tests.faults.plans import Plan, Planner
+from tests.faults.plans import Plan
 
 # complete: the whole answer. refused: a whole answer that is an error. cut: the client hung up as planned.
 # broken: the connection died under the client.
@@ -28,10 +28,16 @@ class CutOffError(Exception):
     """The plan says to hang up here."""
 
 
+class Drawing(Protocol):
+    """Who says what is asked next."""
+
+    def draw(self) -> Plan: ...
+
+
 class Crowd:
     """So many clients at once, each with one request at a time on a kept connection."""
 
-    def __init__(self, planner: Planner, *, size: int) -> None:
+    def __init__(self, planner: Drawing, *, size: int) -> None:
         self._planner = planner
         self.size = size
         self._is_over = False

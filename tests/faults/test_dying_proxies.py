@@ -1,4 +1,4 @@
-"""Dying proxies in small numbers, for every run of the tests; `python -m tests.faults.dying_proxies` does it at length."""
+"""Dying proxies in small numbers, for every run of the tests; `python -m tests.faults.dying_proxies` does more."""
 
 import asyncio
 import os

@@ -11,12 +11,13 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from tests.e2e.native import Said, Vendor, events
 
-# close, reset: the connection ends. hang: nothing more, until the other side ends it. relayed: the client has some of it.
-Act = bytes | float | Literal["close", "reset", "hang", "relayed"]
+# Bytes to send, seconds of silence, or a word. close, reset: the connection ends. hang: nothing more comes, until the
+# other side ends it. relayed: wait until the client has some of it.
+Act = bytes | float | str
 Acts = Sequence[Act]
 
 JSON, SSE, HTML = "application/json", "text/event-stream", "text/html"
@@ -87,6 +88,7 @@ class FailingUpstreams:
         self.then: dict[str, Acts] = {}  # from the request after the next on
         self.asked: list[Asked] = []
         self.relayed: dict[str, asyncio.Event] = {}
+        self.peers: set[tuple[str, int]] = set()
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -111,6 +113,7 @@ class FailingUpstreams:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.peers.add(writer.get_extra_info("peername")[:2])
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
                 while await self._answer(reader, writer):
@@ -153,8 +156,10 @@ class FailingUpstreams:
                 return False
             case "close":
                 return False
-            case _:
+            case float():
                 await asyncio.sleep(act)
+            case _:
+                raise AssertionError(act)
         return True
 
 

@@ -7,7 +7,7 @@ looks like a failure.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -132,7 +132,7 @@ def _at_head(vendor: Vendor) -> Iterator[Failure]:
         drip: list[Act] = [piece for byte in b"x: " + b"y" * 40 for piece in (bytes([byte]), DRIP_S)]
         yield _failure(vendor, "drip", "head", [half, *drip, "hang"], "silent", stream=stream, told=late)
         yield _failure(vendor, "noise", "head", [b"\x15\x03\x01\x00\x02\x02\x0a", "close"], "provider", stream=stream)
-        too_long = [b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", "hang"]
+        too_long: Acts = [b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", "hang"]
         yield _failure(vendor, "too-long", "head", too_long, "provider", stream=stream)
         yield _failure(vendor, "page", "head", [whole(PAGE, 200, HTML)], "provider", stream=stream)
         yield _failure(vendor, "empty", "head", [head(kind=HTML, length=0)], "provider", stream=stream)
@@ -211,25 +211,22 @@ def _after_token(vendor: Vendor) -> Iterator[Failure]:
         ("bad-chunk", [b"zz\r\n"], "upstream_broken"),
     ]
     for name, acts, code in bad:
-        begin = [head(kind=SSE), *speaking(vendor), "relayed"]
+        begin: Acts = [head(kind=SSE), *speaking(vendor), "relayed"]
         yield _failure(vendor, name, "middle", [*begin, *acts], "late", stream=True, told=(200, code))
 
 
 def _at_the_end(vendor: Vendor) -> Iterator[Failure]:
-    for name, acts, code in (
-        ("close", ["close"], "upstream_broken"),
-        ("reset", ["reset"], "upstream_broken"),
-        ("hang", ["hang"], "upstream_timeout"),
-    ):
+    breaks = (("close", "upstream_broken"), ("reset", "upstream_broken"), ("hang", "upstream_timeout"))
+    for act, code in breaks:
         begin: Acts = [head(kind=SSE), *spoken(vendor), "relayed"]
-        yield _failure(vendor, f"unfinished-{name}", "last", [*begin, *acts], "late", stream=True, told=(200, code))
+        yield _failure(vendor, f"unfinished-{act}", "last", [*begin, act], "late", stream=True, told=(200, code))
         begin = [head(kind=SSE), *complete(vendor), "relayed"]
         # A stream of Gemini's has no last event: it ends with its connection, and that has to end well.
         then: Then = "late" if vendor == "gemini" else "fine"
-        yield _failure(vendor, f"complete-{name}", "last", [*begin, *acts], then, stream=True, told=(200, code))
+        yield _failure(vendor, f"complete-{act}", "last", [*begin, act], then, stream=True, told=(200, code))
     if vendor == "openai":  # what comes behind the count is [DONE], which some providers leave out
         for act in ("close", "reset"):
-            acts = [head(kind=SSE), *nearly(vendor), "relayed", act]
+            acts: Acts = [head(kind=SSE), *nearly(vendor), "relayed", act]
             yield _failure(vendor, f"no-done-{act}", "last", acts, "late", stream=True, told=(200, "upstream_broken"))
         acts = [head(kind=SSE), *nearly(vendor), END]
         yield _failure(vendor, "no-done-end", "last", acts, "fine", stream=True)

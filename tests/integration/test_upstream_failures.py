@@ -119,7 +119,7 @@ def _config(upstreams: FailingUpstreams, ports: dict[str, int]) -> dict[str, Any
     for vendor in SPOKEN_BY:
         for stream in (False, True):
             name = _backing(vendor, stream=stream)
-            upstreams.scripts[name] = _good(vendor, stream=stream)
+            upstreams.scripts[name] = good_acts(vendor, stream=stream)
             configured[name] = {"baseUrl": upstreams.url(name), "type": vendor, "apiKey": "any", "timeouts": TIMEOUTS}
     for failure in TABLE.values():
         for name, backing in (_names(failure)["alone"], None), (_names(failure)["backed"], BACKING[failure.vendor]):
@@ -141,7 +141,7 @@ def _backing(vendor: Vendor, *, stream: bool) -> str:
     return f"good-{vendor}-{'stream' if stream else 'whole'}"
 
 
-def _good(vendor: Vendor, *, stream: bool) -> list[Any]:
+def good_acts(vendor: Vendor, *, stream: bool) -> list[Any]:
     if stream:
         return [head(kind=SSE), *complete(vendor), END]
     return [whole(json.loads(answer(vendor, SAID).pieces[0]))]
@@ -163,7 +163,6 @@ async def _play_all(folder: Path) -> dict[str, Played]:
     """Each failure alone and backed, a few at a time. All requests together leave exactly one charge each."""
     at_once = asyncio.Semaphore(AT_ONCE)
     async with _open(folder) as house:
-
         seen: dict[str, Seen] = {}
 
         async def play(name: str, failure: Failure) -> None:
@@ -271,10 +270,10 @@ def test_a_kept_connection_that_was_dropped_is_one_try(tmp_path: Path) -> None:
 
     async def scene() -> None:
         async with _open(tmp_path) as house:
-            house.upstreams.scripts[name] = _good("openai", stream=False)
+            house.upstreams.scripts[name] = good_acts("openai", stream=False)
             assert (await house.ask(name, stream=False)).code == "ok"
             house.upstreams.scripts[name] = ["close"]
-            house.upstreams.then[name] = _good("openai", stream=False)
+            house.upstreams.then[name] = good_acts("openai", stream=False)
             assert (await house.ask(name, stream=False)).code == "ok"
             assert house.asked(name) == ["first", "second", "second"]
             charges, _ = await house.there.books()

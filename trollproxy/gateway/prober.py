@@ -1,8 +1,8 @@
 """Looks after outbound proxies whose rest is over, so that no request has to find out whether they are back.
 
 A probe goes as far as a request could be sent and carries none, so it costs nothing. Success heals a proxy and failure
-rests it for longer, as a request's does; what fails behind the proxy says nothing of it. Requests probe as well: whoever
-comes first takes the turn, and there is never more than one.
+rests it for longer, as a request's does; what fails behind the proxy says nothing of it. Requests probe as well:
+whoever comes first takes the turn, and there is never more than one.
 """
 
 import asyncio

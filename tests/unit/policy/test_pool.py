@@ -372,6 +372,30 @@ def test_what_waits_is_bounded_by_the_number_of_members() -> None:
     assert len(pool._timers) <= 3
 
 
+def test_who_probes_without_a_request_gets_only_whose_probe_is_due() -> None:
+    pool = pool_of("a", "b")
+    assert pool.pick_due(0.0) is None
+    pick(pool).report("rate", 0.0)
+    assert pool.pick_due(0.5) is None
+    probe = pool.pick_due(1.0)
+    assert probe is not None
+    assert (probe.id, probe.is_probe) == ("a", True)
+    assert pool.pick_due(1.0) is None
+    probe.report("ok", 1.0)
+    assert [each.state for each in pool.status(1.0)] == ["healthy", "healthy"]
+
+
+def test_after_a_reload_the_old_pool_gives_out_probes_of_those_who_stayed() -> None:
+    old = pool_of("a", "b")
+    for _ in "ab":
+        pick(old).report("rate", 0.0)
+    heir = Pool(members("b", "c"), RESTS, previous=old)
+    probe = old.pick_due(1.0)
+    assert probe is not None
+    assert probe.id == "b"
+    assert heir.pick_due(1.0) is None
+
+
 MOVES = st.tuples(st.integers(0, 5), st.sampled_from(["ok", "rate", "auth", "content", "give up"]), st.booleans())
 
 
