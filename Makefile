@@ -27,6 +27,7 @@ check: $(VENV)/.dev
 faults: $(VENV)/.dev .cache/mongod/mongod
 	$(BIN)/python -m tests.faults.kills --gateway-kills 500
 	$(BIN)/python -m tests.faults.kills --store mongo --gateway-kills 500 --mongod-kills 200
+	$(BIN)/python -m tests.faults.flaky && $(BIN)/python -m tests.faults.dying_proxies
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench.run --write

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from trollproxy.chat import FormatName, Usage
+from trollproxy.chat import Feature, FormatName, Usage
 
 NUSD_PER_USD = 1_000_000_000
 
@@ -155,6 +155,9 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     queue_timeout_s: float = 10.0
 
 
+KeyHeader = Literal["authorization", "x-api-key", "x-goog-api-key", "api-key"]  # authorization: as a Bearer
+
+
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """An upstream service: where it is, which formats it speaks, with which keys and deadlines."""
 
@@ -168,6 +171,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     filters: tuple[FilterRule, ...] = ()
     drops_thinking: bool = False  # clients see no reasoning, unless the model says otherwise
     spend_endpoint: Endpoint | None = None  # where it tells what a key has spent; None: it does not
+    key_header: KeyHeader | None = None  # where its key stands; None: where its format has it
+    cannot: frozenset[Feature] = frozenset()  # what its format can say, and this server does not take
 
 
 class Supplier(msgspec.Struct, frozen=True, kw_only=True):

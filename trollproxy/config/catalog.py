@@ -212,6 +212,8 @@ def _build_provider(name: str, upstream: UpstreamSettings, proxies: dict[str, Ou
         drops_thinking=upstream.drop_thinking,
         spend_endpoint=_build_spend_endpoint(upstream),
         pace=_build_pace(upstream.throttle),
+        key_header=upstream.key_header,
+        cannot=frozenset(upstream.cannot),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from trollproxy.chat import Feature
 from trollproxy.config.units import (
     BaseUrl,
     ByteSize,
@@ -27,7 +28,7 @@ from trollproxy.config.units import (
     Usd,
 )
 from trollproxy.policy.filters import MAX_PATTERN, MAX_REPLACEMENT
-from trollproxy.records import FilterRule, SpendPeriod, Wallet
+from trollproxy.records import FilterRule, KeyHeader, SpendPeriod, Wallet
 
 WireType = Literal["openai", "responses", "anthropic", "gemini"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -166,6 +167,8 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
     throttle: ThrottleSettings | None = None
     drop_thinking: bool = False
     spend_endpoint: UrlPath | None = None
+    key_header: KeyHeader | None = None
+    cannot: tuple[Feature, ...] = ()
 
     @property
     def spoken(self) -> tuple[WireType, ...]:

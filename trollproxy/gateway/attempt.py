@@ -185,7 +185,7 @@ class Attempts:
     def _leg(self, journey: Journey, place: int) -> Leg:
         """What to ask the supplier at this place; InvalidRequest if that cannot be said in its format."""
         supplier, provider = journey.suppliers[place], journey.provider(place)
-        target = target_of(journey.exchange, supplier)
+        target = target_of(journey.exchange, supplier, provider)
         passage = self._passages.open(journey.exchange, provider)
         body = passage.write_request(journey.body, target)
         return Leg(place=place, supplier=supplier, passage=passage, target=target, body=body)

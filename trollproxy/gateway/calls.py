@@ -41,10 +41,18 @@ def _headers(
         ("accept", accept),
         ("accept-encoding", "identity"),  # usage must be read on the way through
         ("user-agent", f"trollproxy/{__version__}"),
-        *passage.upstream.auth_headers(key.secret),
+        *_key_headers(provider, key, passage),
         *_of_dialect(passage, exchange.request),
         *provider.headers,
     )
+
+
+def _key_headers(provider: Provider, key: UpstreamKey, passage: Passage) -> Headers:
+    """Compatible servers do not always take the key where the format's own vendor has it."""
+    if provider.key_header is None:
+        return passage.upstream.auth_headers(key.secret)
+    secret = f"Bearer {key.secret}" if provider.key_header == "authorization" else key.secret
+    return [(provider.key_header, secret)]
 
 
 def _of_dialect(passage: Passage, request: ClientRequest) -> Headers:

@@ -26,7 +26,7 @@ class Passages:
 
     def lead(self, exchange: Exchange, supplier: Supplier, provider: Provider) -> None:
         """Turn the exchange to one of its model's suppliers, who may know the model by another name and format."""
-        exchange.turn(supplier, target_of(exchange, supplier).model, self.open(exchange, provider))
+        exchange.turn(supplier, target_of(exchange, supplier, provider).model, self.open(exchange, provider))
 
     def open(self, exchange: Exchange, provider: Provider) -> Passage:
         request, edits = exchange.request, _edits(exchange, provider)
@@ -69,11 +69,15 @@ def _edits(exchange: Exchange, provider: Provider) -> Edits:
     )
 
 
-def target_of(exchange: Exchange, supplier: Supplier) -> Target:
+def target_of(exchange: Exchange, supplier: Supplier, provider: Provider) -> Target:
     model, ask = exchange.model, exchange.ask
     assert model is not None
     assert ask is not None
-    return Target(model=upstream_name(model, ask.model, supplier), max_output_tokens=model.max_output_tokens)
+    return Target(
+        model=upstream_name(model, ask.model, supplier),
+        max_output_tokens=model.max_output_tokens,
+        cannot=provider.cannot,
+    )
 
 
 class _Recollection:

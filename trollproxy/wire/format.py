@@ -159,6 +159,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str  # the provider's name of it
     max_output_tokens: int | None = None  # what the configuration says of the model; None: nothing
+    cannot: frozenset[Feature] = frozenset()  # what this server of the format does not take
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

@@ -73,7 +73,7 @@ class Translation:
     def write_request(self, body: bytes, target: Target) -> bytes:
         told, theirs = self._told, self.upstream.tongue
         request = with_thoughts(self._client.tongue.read_request(body, told.entry), self._recollection.recall)
-        _require_words(request, self._client.tongue, theirs)
+        _require_words(request, self._client.tongue, theirs, cannot=target.cannot)
         self._asked = Asked(
             request=request,
             entry=told.entry,
@@ -179,14 +179,20 @@ class _TranslatedStream(StreamMeter):
         return self._writer.fail(error)
 
 
-def _require_words(request: Request, client: Tongue, upstream: Tongue) -> None:
-    """Refuse what the provider's format cannot carry, the first of it by name."""
-    missing = features_of(request) - upstream.carries.keys()
+def _require_words(request: Request, client: Tongue, upstream: Tongue, *, cannot: frozenset[Feature]) -> None:
+    """Refuse what the provider's format cannot carry, or this provider does not take, the first of it by name."""
+    missing = features_of(request) - (upstream.carries.keys() - cannot)
     for feature in FEATURES:
         if feature in missing:
-            raise _refusal(client, feature, f"the provider's format ({upstream.name}) has no place for it")
+            raise _refusal(client, feature, _why(upstream, feature))
 
 
 def _refusal(client: Tongue, feature: Feature, why: str) -> InvalidRequest:
     param = client.params.get(feature, feature)
     return InvalidRequest(f"`{param}` cannot be carried to this model: {why}.", code=NOT_TRANSLATABLE, param=param)
+
+
+def _why(upstream: Tongue, feature: Feature) -> str:
+    if feature in upstream.carries:
+        return "its provider does not take it"
+    return f"the provider's format ({upstream.name}) has no place for it"

@@ -4,7 +4,10 @@ import json
 from itertools import product
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scripts.compatibility import page
 from tests.conformance.formats.test_golden import CASES, HERE, asked_for, case_of, entry_of, read
@@ -20,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 PAIRS = [(client, upstream) for client, upstream in product(FORMATS, FORMATS) if client != upstream]
 # What every dialect can tell apart: kept, read from the cache, written to it, and what the model made.
 USAGE = Usage(uncached=101, read=23, out_text=47)
+TOKENS = st.integers(0, 10_000_000)
 ANSWER = Reply(
     reply_id="id_1",
     model="m",
@@ -103,6 +107,16 @@ def test_an_answer_and_its_usage_cross_whole(client: FormatName, upstream: Forma
     assert isinstance(text, Text)
     assert isinstance(call, ToolCall)
     assert (text.text, call.name, json.loads(call.arguments)) == ("Let me look.", "look", {"at": "here"})
+
+
+@pytest.mark.parametrize(("client", "upstream"), PAIRS)
+@settings(max_examples=25)
+@given(usage=st.builds(Usage, uncached=TOKENS, read=TOKENS, out_text=TOKENS, out_reasoning=TOKENS))
+def test_every_bucket_is_kept(client: FormatName, upstream: FormatName, usage: Usage) -> None:
+    asked = asked_for({"kind": "reply"})
+    theirs, ours = FORMATS[upstream].tongue, FORMATS[client].tongue
+    told = theirs.write_reply(msgspec.structs.replace(ANSWER, usage=usage), asked)
+    assert ours.read_reply(ours.write_reply(theirs.read_reply(told, asked), asked), asked).usage == usage
 
 
 @pytest.mark.parametrize("upstream", FORMATS)

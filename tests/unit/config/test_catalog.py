@@ -248,3 +248,12 @@ def test_a_file_may_price_the_demo_itself(build):
     text = "models: [{id: demo, upstream: demo, pricing: {input: 9, output: 9}}]"
     (model,) = build(text, demo_endpoint=("h", 1)).models
     assert model.price.per_mtok_nusd["uncached"] == 9 * 10**9
+
+
+def test_what_a_compatible_server_wants_otherwise(build):
+    text = (
+        "{upstreams: {a: {baseUrl: 'https://a.test/openai/v1', type: openai, keyHeader: api-key, cannot: [logprobs]}}}"
+    )
+    found = build(text).providers["a"]
+    assert (found.key_header, found.cannot) == ("api-key", frozenset({"logprobs"}))
+    assert found.endpoints["openai_chat"].path == "/openai/v1/chat/completions"

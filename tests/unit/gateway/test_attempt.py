@@ -7,7 +7,7 @@ from tests.fakes import FakeReply
 from tests.unit.gateway.house import COST, House, ask, play, stream, whole
 from trollproxy.errors import UpstreamTimeout
 from trollproxy.policy.retrying import RetryPolicy
-from trollproxy.records import UpstreamKey
+from trollproxy.records import KeyHeader, UpstreamKey
 
 
 def refusal(status: int, **headers: str) -> FakeReply:
@@ -133,3 +133,20 @@ def test_an_error_without_end_is_classified_by_its_status() -> None:
         assert (await house.serve()).status == 400
 
     play(lambda: House(FakeReply(b"x" * 100_000, status=400)), scene)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("authorization", "Bearer secret-1"), ("x-api-key", "secret-1"), ("api-key", "secret-1")],
+)
+def test_the_key_stands_where_the_server_wants_it(header: KeyHeader, value: str) -> None:
+    async def scene(house: House) -> None:
+        house.provider = msgspec.structs.replace(house.provider, key_header=header)
+        house.show()
+        await house.serve()
+
+    headers = dict(play(lambda: House(whole()), scene).upstream.calls[0].headers)
+    assert {name: headers.get(name) for name in ("authorization", "x-api-key", "api-key")} == {
+        **dict.fromkeys(("authorization", "x-api-key", "api-key")),
+        header: value,
+    }

@@ -131,3 +131,11 @@ def test_an_error_inside_a_stream_is_kept_back_and_told_in_the_clients_words() -
 def test_a_prompt_is_measured_without_asking_the_provider() -> None:
     long = translation("gemini").count_tokens(ask(messages=[{"role": "user", "content": "word " * 3000}]))
     assert 4_000 < json.loads(long)["input_tokens"] < 6_000
+
+
+def test_what_this_server_does_not_take_is_refused_though_its_format_can_say_it() -> None:
+    target = Target(model="real-model", cannot=frozenset({"tools"}))
+    with pytest.raises(InvalidRequest) as caught:
+        translation("gemini").write_request(ask(), target)
+    assert (caught.value.code, caught.value.param) == ("not_translatable", "tools")
+    assert "its provider does not take it" in caught.value.message
