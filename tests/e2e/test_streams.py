@@ -19,7 +19,9 @@ from trollproxy.records import Charge, EndedBy
 PARALLEL = 200
 BILLING = {"flushInterval": "20ms", "drainAfterDisconnect": "300ms"}  # most of what is left ends far later
 PRICING = {"input": 1.0, "output": 4.0, "cacheWrite": 1.25, "cacheHit": 0.1}
-MODELS = ("scripted", "throttled-openai_chat", "throttled-anthropic")  # a throttled key rests, so these share none
+# A throttled key rests, and a model that fails too often is given a rest: what does so has a model of its own.
+FAILING = tuple(f"{kind}-{dialect.name}" for kind in ("throttled", "streams", "wholes") for dialect in DIALECTS)
+MODELS = ("scripted", *FAILING)
 DEADLINES = {"connect": "2s", "firstByte": "300ms", "idle": "300ms"}
 WORDS = (" The", " troll", " guards", " the", " bridge")  # what the provider says to tokens=5
 
@@ -31,7 +33,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     with ScriptedProvider(folder / "provider") as provider:
         upstream = {"baseUrl": provider.url, "formats": ["openai", "anthropic"], "apiKey": "k", "timeouts": DEADLINES}
         models = [{"id": name, "upstream": name, "pricing": PRICING, "upstreamModel": "demo"} for name in MODELS]
-        config = {"billing": BILLING, "upstreams": dict.fromkeys(MODELS, upstream), "models": models}
+        served = {"upstreams": dict.fromkeys(MODELS, upstream), "models": models, "retry": {"tries": 1}}
+        config = {"billing": BILLING, **served}
         with GatewayProcess(folder / "gateway", config=config) as running:
             yield running
 
@@ -226,7 +229,7 @@ CONSUME: dict[str, Consume] = {"openai_chat": consume_openai, "anthropic": consu
 @pytest.mark.parametrize(("dialect", "case"), TABLE, ids=name_of)
 def test_broken_streams(gateway: GatewayProcess, dialect: Dialect, case: Case) -> None:
     with gateway.bill() as bill:
-        said, caught = CONSUME[dialect.name](gateway, "scripted", case.words)
+        said, caught = CONSUME[dialect.name](gateway, f"streams-{dialect.name}", case.words)
     assert tuple(said) == WORDS[: case.tokens or 0]
     (charge,) = bill
     assert (charge.ended_by, charge.code) == (case.ended_by, case.code_in(dialect))
@@ -251,7 +254,7 @@ def check_partial(charge: Charge, relayed: str, dialect: Dialect) -> None:
 def test_broken_whole_answers(gateway: GatewayProcess, dialect: Dialect, case: Case) -> None:
     """An answer in one piece breaks before the client has any of it, so nothing is charged."""
     with gateway.bill() as bill:
-        answer = post(gateway, dialect, case.words)
+        answer = post(gateway, dialect, case.words, model=f"wholes-{dialect.name}")
     ended_by = "timeout_before_token" if case.code == "upstream_timeout" else BEFORE
     status = {"upstream_broken": 502, "upstream_timeout": 504}.get(case.code, case.statuses[dialect is ANTHROPIC])
     assert answer.status == status
