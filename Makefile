@@ -48,11 +48,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trollproxy needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 
+# The locks name everything with its hash, so nothing is left for pip to resolve: a newer release must not stop a set-up.
+PIP_SYNC = pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r
+
 $(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && touch $@
+	$(BIN)/$(PIP_SYNC) $< && touch $@
 
 $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock && touch $@ $(VENV)/.runtime
+	$(BIN)/$(PIP_SYNC) $< && touch $@ $(VENV)/.runtime
 
 .cache/mongod/mongod: scripts/get_mongod.py scripts/mongod-requirements.txt | $(VENV)/.dev
 	$(BIN)/python scripts/get_mongod.py && touch $@
@@ -67,6 +70,6 @@ $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
 
 .cache/agents/aider/.done: tests/agents/aider.lock
 	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $< && touch $@
+	$(@D)/bin/$(PIP_SYNC) $< && touch $@
 
 NPM_CI = mkdir -p $(@D) && cp $^ $(@D) && $(BIN)/npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error && touch $@

@@ -36,7 +36,7 @@ Then = Literal["never", "key", "rate", "provider", "silent", "late", "fine"]
 SPOKEN_BY: tuple[Vendor, ...] = ("openai", "anthropic", "gemini")
 PAGE = b"<!doctype html><title>502</title>"
 ENOUGH = 300_000  # bytes: more than the gateway is told to take in these tests
-DRIP_S = 0.015
+DRIP_S = 0.04  # a body that drips outlasts the deadline of `test_upstream_failures`
 OVERLOADED: dict[Vendor, str] = {  # what a client is told of a vendor's error inside a stream
     "openai": "upstream_failed",
     "anthropic": "upstream_overloaded",
