@@ -46,8 +46,9 @@ from trollproxy.store.mongo import MongoStore
 from trollproxy.store.sqlite import SqliteStore
 from trollproxy.telemetry.metrics import Metrics
 from trollproxy.upstream.client import Client
-from trollproxy.web.connection import ConnectionLimits
+from trollproxy.web.connection import ConnectionLimits, Known
 from trollproxy.web.demo import DemoProvider
+from trollproxy.web.heads import Heads
 from trollproxy.web.llm import BodyLimits, LlmRoutes, ModelRoutes
 from trollproxy.web.ops import AdminRoutes, HealthRoutes
 from trollproxy.web.peers import TrustedNetworks
@@ -339,8 +340,9 @@ class Gateway:
         trusted = TrustedNetworks(self._settings.trusted_networks)
         limits = self._settings.limits
         body_limits = BodyLimits(max_bytes=int(limits.max_body_bytes), timeout_s=float(limits.body_timeout_s))
+        llm = LlmRoutes(pipeline=pipeline, gate=self.gate, wallet=wallet, body_limits=body_limits, trusted=trusted)
         table = build_table(
-            llm=LlmRoutes(pipeline=pipeline, gate=self.gate, wallet=wallet, body_limits=body_limits, trusted=trusted),
+            llm=llm,
             models=ModelRoutes(live=self.live, callers=self.callers, gate=self.gate),
             receipts=ReceiptRoutes(
                 store=self.store,
@@ -358,7 +360,8 @@ class Gateway:
                 reload=self.reload,
             ),
         )
-        return Listening(dispatcher(table), _connection_limits(self._settings), trusted)
+        known = Known(Heads(body_limits.max_bytes), pipeline.serve)
+        return Listening(dispatcher(table), _connection_limits(self._settings), trusted, known=known)
 
     def _upstream_connections(self) -> dict[tuple[str, ...], float]:
         counts: Counter[tuple[str, ...]] = Counter()  # an origin has several ways to it: straight, proxies

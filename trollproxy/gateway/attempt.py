@@ -14,13 +14,14 @@ from trollproxy.errors import GatewayError, InvalidRequest, Overloaded, Upstream
 from trollproxy.gateway.calls import build_call
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.gateway.journey import IN_LINE_S, Journey
-from trollproxy.gateway.passages import Passages, target_of
+from trollproxy.gateway.passages import Passages
 from trollproxy.gateway.peek import Peeked, peek
 from trollproxy.gateway.race import Race
 from trollproxy.gateway.snapshot import Snapshot
 from trollproxy.gateway.visit import Leg, Visit
 from trollproxy.policy.retrying import Next, RetryBudget, RetryPolicy
-from trollproxy.ports import Upstream, UpstreamReply
+from trollproxy.ports import Upstream
+from trollproxy.wire.passage import Passage
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,12 @@ class Attempts:
     def begin(self, exchange: Exchange, snapshot: Snapshot, body: bytes) -> Journey:
         """Choose whom to ask first and write down what to ask. What cannot be sent now is not worth an intent."""
         journey = Journey(exchange, snapshot, body, policy=self._policy)
-        self._turn(journey, journey.tries.first(journey.wait_s))
+        leg = self._leg(journey, 0, exchange.passage)
+        if not journey.set_out(leg):
+            self._turn(journey, journey.tries.first(journey.wait_s))
         return journey
 
-    async def send(self, journey: Journey, intend: Intend, is_wanted: Callable[[], bool]) -> UpstreamReply:
+    async def send(self, journey: Journey, intend: Intend, is_wanted: Callable[[], bool]) -> Peeked:
         """A provider's answer that can be relayed. `intend` is told before another provider sees the request; what is
         wanted no more is not tried again.
         """
@@ -68,9 +71,11 @@ class Attempts:
         budget = self._budget(journey)
         budget.add()
         while True:
-            await self._wait(journey)
-            assert journey.leg is not None
-            visit = journey.visit(journey.leg)
+            visit = journey.take_ready()
+            if visit is None:
+                await self._wait(journey)
+                assert journey.leg is not None
+                visit = journey.visit(journey.leg)
             if visit is None:
                 self._turn(journey, journey.tries.instead(journey.wait_s, self._chance()), intend)
                 continue
@@ -102,18 +107,18 @@ class Attempts:
     async def _try(self, journey: Journey, visit: Visit) -> Peeked:
         """Once. However it ends, the visit knows."""
         try:
-            call = build_call(journey.exchange, visit, journey.provider(visit.leg.place))
+            call = build_call(journey.snapshot.sent_heads, journey.exchange, visit)
             reply = visit.reply = await self._upstream.send(call)
-            pieces = await peek(reply, visit)
+            peeked = await peek(reply, visit)
         except BaseException as error:
             visit.fail(error if isinstance(error, GatewayError) else None, chance=self._chance())
             raise
         visit.succeed(chance=self._chance())
-        return Peeked(reply, pieces, visit.close)
+        return peeked
 
     async def _race(
         self, journey: Journey, first: Visit, *, intend: Intend, is_wanted: Callable[[], bool]
-    ) -> UpstreamReply:
+    ) -> Peeked:
         """Several at a time. The intent names the first; before anything is relayed, it names the winner, with what the
         others cost us.
         """
@@ -133,7 +138,7 @@ class Attempts:
             raise _telling(journey, race.errors)
         winner, reply = won
         if len(race.asked) > 1:
-            exchange.turn(winner.leg.supplier, winner.leg.target.model, winner.leg.passage)
+            exchange.turn(winner.leg.stop.supplier, winner.leg.target.model, winner.leg.passage)
             try:
                 intend(exchange)
             except BaseException:
@@ -175,23 +180,25 @@ class Attempts:
 
     def _write(self, journey: Journey, place: int, intend: Intend | None) -> None:
         exchange, leg = journey.exchange, journey.leg
-        if leg is not None and leg.place == place:
+        if leg is not None and leg.stop.place == place:
             return
         leg = journey.leg = self._leg(journey, place)
-        exchange.turn(leg.supplier, leg.target.model, leg.passage)
+        exchange.turn(leg.stop.supplier, leg.target.model, leg.passage)
         if intend is not None:
             intend(exchange)
 
-    def _leg(self, journey: Journey, place: int) -> Leg:
-        """What to ask the supplier at this place; InvalidRequest if that cannot be said in its format."""
-        supplier, provider = journey.suppliers[place], journey.provider(place)
-        target = target_of(journey.exchange, supplier, provider)
-        passage = self._passages.open(journey.exchange, provider)
-        body = passage.write_request(journey.body, target)
-        return Leg(place=place, supplier=supplier, passage=passage, target=target, body=body)
+    def _leg(self, journey: Journey, place: int, passage: Passage | None = None) -> Leg:
+        """What to ask the supplier at this place; InvalidRequest if that cannot be said in its format. `passage`: the
+        way there, where it is open already.
+        """
+        stop, ask = journey.stops[place], journey.exchange.ask
+        assert ask is not None
+        target = stop.target(ask.model)
+        passage = passage or self._passages.open(journey.exchange, stop)
+        return Leg(stop=stop, passage=passage, target=target, body=passage.write_request(journey.body, target))
 
     def _budget(self, journey: Journey) -> RetryBudget:
-        provider = journey.suppliers[0].provider
+        provider = journey.stops[0].provider.name
         budget = self._budgets.get(provider)
         if budget is None:
             budget = self._budgets[provider] = RetryBudget(self._budget_share)

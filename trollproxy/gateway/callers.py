@@ -86,6 +86,7 @@ class Callers:
         self._accounts = accounts
         self._policy = policy
         self._entries: dict[str, Caller] = {}
+        self._proven: dict[str, tuple[Caller, bytes]] = {}  # by credential; and the hash that it was proven against
         self._unknown: dict[str, float] = {}
         self._loading: dict[str, asyncio.Task[Caller | None]] = {}
         self._failures = Windows(bound=100_000)
@@ -95,6 +96,20 @@ class Callers:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def known(self, credential: str | None, *, wall_s: float, now_s: float) -> Caller | None:
+        """The caller of a credential that was proven before, and still is what the key in memory says; None: ask
+        `authenticate`.
+        """
+        proven = self._proven.get(credential or "")
+        if proven is None:
+            return None
+        caller, key_hash = proven
+        key = caller.key
+        if key is None or key.key_hash != key_hash or not self._stands(caller):
+            del self._proven[credential or ""]
+            return None
+        return self._admit(caller, wall_s=wall_s, now_s=now_s)
 
     async def authenticate(self, credential: str | None, peer: str, *, wall_s: float, now_s: float) -> Caller:
         """The caller behind a credential, allowed to call; or the typed reason why not."""
@@ -112,6 +127,12 @@ class Callers:
         if caller is None or caller.key is None or not is_proven(material, caller.key.key_hash):
             self._failed(peer, now_s)
             raise Unauthenticated("This API key is not known.")
+        if len(self._proven) >= MAX_ENTRIES:
+            self._proven.clear()
+        self._proven[credential] = (caller, caller.key.key_hash)
+        return self._admit(caller, wall_s=wall_s, now_s=now_s)
+
+    def _admit(self, caller: Caller, *, wall_s: float, now_s: float) -> Caller:
         check_allowed(caller, wall_s)
         caller.used_s = now_s
         self._books.used(caller.key_id, wall_s)
@@ -139,8 +160,12 @@ class Callers:
         for key_id, caller in list(self._entries.items()):
             if caller.used_s < now_s - UNUSED_TTL_S and (caller.account is None or caller.account.is_idle()):
                 del self._entries[key_id]
+        self._proven = {name: proven for name, proven in self._proven.items() if self._stands(proven[0])}
         await self._refresh_keys()
         await self._refresh_users()
+
+    def _stands(self, caller: Caller) -> bool:
+        return self._entries.get(caller.key_id) is caller
 
     async def _refresh_keys(self) -> None:
         for chunk in _chunks(list(self._entries)):

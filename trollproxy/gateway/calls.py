@@ -4,20 +4,25 @@ import msgspec
 
 from trollproxy import __version__
 from trollproxy.errors import InvalidRequest
-from trollproxy.gateway.exchange import ClientRequest, Exchange
-from trollproxy.gateway.visit import Leg, Visit
+from trollproxy.gateway.exchange import Exchange
+from trollproxy.gateway.stops import SentHead, SentHeads
+from trollproxy.gateway.visit import Visit
 from trollproxy.ports import UpstreamCall
-from trollproxy.records import Endpoint, Provider, UpstreamKey
+from trollproxy.records import Provider, UpstreamKey
 from trollproxy.wire.format import Headers
 from trollproxy.wire.passage import Passage
 
+MAX_SENT_HEADS = 4096  # keys x formats x betas of clients; at 1 kB each 4 MB
 
-def build_call(exchange: Exchange, visit: Visit, provider: Provider) -> UpstreamCall:
-    assert visit.proxy is not None or not provider.proxies, "a provider behind proxies is never called directly"
+
+def build_call(heads: SentHeads, exchange: Exchange, visit: Visit) -> UpstreamCall:
     leg = visit.leg
+    provider = leg.stop.provider
+    assert visit.proxy is not None or not provider.proxies, "a provider behind proxies is never called directly"
+    sent = _sent_head(heads, exchange, visit)
     return UpstreamCall(
-        endpoint=_endpoint(provider, leg),
-        headers=_headers(provider, exchange, key=visit.key, passage=leg.passage),
+        endpoint=sent.endpoint,
+        headers=sent.headers,
         body=leg.body,
         timeouts=provider.timeouts,
         proxy=visit.proxy,
@@ -25,26 +30,33 @@ def build_call(exchange: Exchange, visit: Visit, provider: Provider) -> Upstream
     )
 
 
-def _endpoint(provider: Provider, leg: Leg) -> Endpoint:
-    endpoint = provider.endpoints[leg.passage.upstream.name]
-    path = leg.passage.upstream_path(endpoint.path, leg.target)
-    return msgspec.structs.replace(endpoint, path=path) if path != endpoint.path else endpoint
+def _sent_head(heads: SentHeads, exchange: Exchange, visit: Visit) -> SentHead:
+    """Where it goes and under which headers. The same for the next request of its kind, and the very same objects: by
+    them the upstream client knows the head it has written before.
+    """
+    leg, key = visit.leg, visit.key
+    passage, provider = leg.passage, leg.stop.provider
+    wire = passage.upstream.name
+    assert exchange.ask is not None
+    path = passage.upstream_path(provider.endpoints[wire].path, leg.target)
+    dialect = tuple(passage.upstream_headers(exchange.request.headers))
+    known_by = (provider.name, key.key_id, wire, exchange.ask.stream, path, dialect)
+    sent = heads.get(known_by)
+    if sent is None:
+        accept = "text/event-stream" if exchange.ask.stream else "application/json"
+        headers = (*_FIRST, ("accept", accept), *_key_headers(provider, key, passage), *_checked(dialect))
+        endpoint = msgspec.structs.replace(provider.endpoints[wire], path=path)
+        if len(heads) >= MAX_SENT_HEADS:
+            heads.clear()
+        sent = heads[known_by] = SentHead(endpoint, (*headers, *provider.headers))
+    return sent
 
 
-def _headers(
-    provider: Provider, exchange: Exchange, *, key: UpstreamKey, passage: Passage
-) -> tuple[tuple[str, str], ...]:
-    """A tuple, by which the upstream client finds the head it has written for the same headers before."""
-    accept = "text/event-stream" if exchange.ask is not None and exchange.ask.stream else "application/json"
-    return (
-        ("content-type", "application/json"),
-        ("accept", accept),
-        ("accept-encoding", "identity"),  # usage must be read on the way through
-        ("user-agent", f"trollproxy/{__version__}"),
-        *_key_headers(provider, key, passage),
-        *_of_dialect(passage, exchange.request),
-        *provider.headers,
-    )
+_FIRST = (
+    ("content-type", "application/json"),
+    ("accept-encoding", "identity"),  # usage must be read on the way through
+    ("user-agent", f"trollproxy/{__version__}"),
+)
 
 
 def _key_headers(provider: Provider, key: UpstreamKey, passage: Passage) -> Headers:
@@ -55,8 +67,7 @@ def _key_headers(provider: Provider, key: UpstreamKey, passage: Passage) -> Head
     return [(provider.key_header, secret)]
 
 
-def _of_dialect(passage: Passage, request: ClientRequest) -> Headers:
-    headers = passage.upstream_headers(request.headers)
+def _checked(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     for name, value in headers:
         if not (value.isascii() and value.isprintable()):
             raise InvalidRequest(f"The header {name} holds characters that cannot be sent on.", param=name)

@@ -6,7 +6,7 @@ how it ended, which follows from its own facts.
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -33,11 +33,18 @@ class Clock(msgspec.Struct, frozen=True):
     monotonic: Callable[[], float]
 
 
+Body = bytes | Callable[[], Awaitable[bytes]]  # it has arrived, or this reads it
 Outcome = Literal["ok", "lost", "cancelled", "gateway"] | Failure  # lost: a race; gateway: we had no room, or a bug
 
 
+class Carrier(Protocol):
+    """The task that carries an exchange to its end, as far as others touch it."""
+
+    def cancel(self) -> bool: ...
+
+
 class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request as the web edge hands it over. Header names are looked up without regard to case."""
+    """What a request's head says. Header names are looked up without regard to case. Many requests may share one."""
 
     format: Format
     entry: Entry
@@ -45,7 +52,6 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     credential: str | None
     peer: str
     wallet: Wallet
-    read_body: Callable[[], Awaitable[bytes]]
 
 
 class Attempt(msgspec.Struct, kw_only=True):
@@ -60,81 +66,56 @@ class Attempt(msgspec.Struct, kw_only=True):
     outcome: Outcome = "ok"
 
 
-class Exchange:
+class Exchange(msgspec.Struct, kw_only=True, eq=False):
     """The facts of one request."""
 
-    __slots__ = (
-        "ask",
-        "attempts",
-        "body_hash",
-        "cached",
-        "caller",
-        "charged",
-        "clock",
-        "cost_nusd",
-        "day",
-        "error",
-        "first_token_s",
-        "hold",
-        "input_bytes",
-        "intent",
-        "is_empty",
-        "is_sent",
-        "is_settled",
-        "is_usage_final",
-        "lost_cost_nusd",
-        "meter",
-        "model",
-        "output_bytes",
-        "passage",
-        "progress_s",
-        "request",
-        "request_id",
-        "started_at_s",
-        "started_s",
-        "supplier",
-        "text_crc",
-        "upstream_key",
-        "upstream_model",
-        "usage",
-        "verdict",
-    )
+    request: ClientRequest
+    request_id: str
+    clock: Clock
+    started_at_s: float
+    started_s: float
+    day: str  # what daily limits count against
+    task: Carrier | None = None
+    caller: Caller | None = None
+    verdict: Verdict | None = None
+    ask: Ask | None = None
+    model: Model | None = None
+    supplier: Supplier | None = None  # whom it goes to; another one where the first fails
+    upstream_model: str = ""  # what that one calls it
+    passage: Passage | None = None
+    meter: StreamMeter | None = None  # of a streamed answer, from its first byte on
+    hold: Hold | None = None
+    upstream_key: UpstreamKey | None = None
+    attempts: list[Attempt] = []  # as they ended; the policy bounds their number
+    lost_cost_nusd: int = 0  # what tries cost us whose answer nobody got
+    intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
+    progress_s: float = float("-inf")
+    is_sent: bool = False  # a provider may have seen it
+    input_bytes: int = 0
+    body_hash: int = 0  # by which the same request is known again
+    text_crc: int = 0  # of a whole answer; a stream's meter has its own
+    cached: Source | None = None  # how it was seen that the provider had the answer, or its prompt, in a cache
+    output_bytes: int = 0
+    usage: Usage | None = None
+    is_usage_final: bool = False
+    is_empty: bool = False
+    first_token_s: float | None = None
+    error: GatewayError | None = None
+    is_settled: bool = False
+    charged: Usage | None = None
+    cost_nusd: int = 0
 
-    def __init__(self, request: ClientRequest, request_id: str, clock: Clock) -> None:
-        self.request = request
-        self.request_id = request_id
-        self.clock = clock
-        self.started_at_s = clock.wall()
-        self.started_s = clock.monotonic()
-        self.day = utc_day(self.started_at_s)  # what daily limits count against
-        self.caller: Caller | None = None
-        self.verdict: Verdict | None = None
-        self.ask: Ask | None = None
-        self.model: Model | None = None
-        self.supplier: Supplier | None = None  # whom it goes to; another one where the first fails
-        self.upstream_model = ""  # what that one calls it
-        self.passage: Passage | None = None
-        self.meter: StreamMeter | None = None  # of a streamed answer, from its first byte on
-        self.hold: Hold | None = None
-        self.upstream_key: UpstreamKey | None = None
-        self.attempts: list[Attempt] = []  # as they ended; the policy bounds their number
-        self.lost_cost_nusd = 0  # what tries cost us whose answer nobody got
-        self.intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
-        self.progress_s = float("-inf")
-        self.is_sent = False  # a provider may have seen it
-        self.input_bytes = 0
-        self.body_hash = 0  # by which the same request is known again
-        self.text_crc = 0  # of a whole answer; a stream's meter has its own
-        self.cached: Source | None = None  # how it was seen that the provider had the answer, or its prompt, in a cache
-        self.output_bytes = 0
-        self.usage: Usage | None = None
-        self.is_usage_final = False
-        self.is_empty = False
-        self.first_token_s: float | None = None
-        self.error: GatewayError | None = None
-        self.is_settled = False
-        self.charged: Usage | None = None
-        self.cost_nusd = 0
+    @classmethod
+    def begin(cls, request: ClientRequest, request_id: str, clock: Clock) -> "Exchange":
+        started_at_s = clock.wall()
+        return cls(
+            request=request,
+            request_id=request_id,
+            clock=clock,
+            started_at_s=started_at_s,
+            started_s=clock.monotonic(),
+            day=utc_day(started_at_s),
+        )
 
     @property
     def code(self) -> str:

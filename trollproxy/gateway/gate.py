@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Container
 
 from trollproxy.errors import Overloaded
-from trollproxy.gateway.exchange import ClientRequest, Clock, Exchange
+from trollproxy.gateway.exchange import Carrier, ClientRequest, Clock, Exchange
 
 
 class Gate:
@@ -16,7 +16,7 @@ class Gate:
         self._max_in_flight = max_in_flight
         self._empty = asyncio.Event()
         self._empty.set()
-        self._tasks: dict[asyncio.Task[object], str] = {}  # and whose request each carries
+        self._tasks: dict[Carrier, str] = {}  # and whose request each carries
         self.is_draining = False
 
     @property
@@ -27,11 +27,13 @@ class Gate:
         """Whose requests are inside."""
         return set(self._tasks.values())
 
-    def enter(self, request: ClientRequest, task: asyncio.Task[object]) -> Exchange:
+    def enter(self, request: ClientRequest, task: Carrier) -> Exchange:
         """Begin an exchange, which `task` carries to its end."""
         request_id = self._tasks[task] = self._new_request_id()
         self._empty.clear()
-        return Exchange(request, request_id, self.clock)
+        exchange = Exchange.begin(request, request_id, self.clock)
+        exchange.task = task
+        return exchange
 
     def check(self) -> None:
         """Refuse while there is no room. The caller has entered already, so that the refusal is seen and answered."""
@@ -40,7 +42,7 @@ class Gate:
         if self.in_flight > self._max_in_flight:
             raise Overloaded("The gateway has no room for another request. Try again in a second.", retry_after_s=1)
 
-    def leave(self, task: asyncio.Task[object]) -> None:
+    def leave(self, task: Carrier) -> None:
         self._tasks.pop(task, None)
         if not self._tasks:
             self._empty.set()

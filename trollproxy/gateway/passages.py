@@ -6,13 +6,12 @@ translated into the first format that the provider has. Words are replaced and r
 
 from trollproxy.chat import FormatName
 from trollproxy.gateway.exchange import Exchange
-from trollproxy.policy.filters import compile_filters
-from trollproxy.policy.routing import upstream_name
+from trollproxy.gateway.stops import NO_EDITS, Stop
 from trollproxy.policy.vault import Vault
-from trollproxy.records import Provider, Supplier
+from trollproxy.records import Provider
 from trollproxy.wire import FORMATS
-from trollproxy.wire.edited import Edited, Edits, plain
-from trollproxy.wire.format import Entry, Format, Target
+from trollproxy.wire.edited import Edited, plain
+from trollproxy.wire.format import Entry, Format
 from trollproxy.wire.passage import Passage, Passthrough
 from trollproxy.wire.thoughts import Memory
 from trollproxy.wire.translation import Told, Translation
@@ -24,15 +23,16 @@ class Passages:
     def __init__(self, vault: Vault[Memory]) -> None:
         self._vault = vault
 
-    def lead(self, exchange: Exchange, supplier: Supplier, provider: Provider) -> None:
+    def lead(self, exchange: Exchange, stop: Stop) -> None:
         """Turn the exchange to one of its model's suppliers, who may know the model by another name and format."""
-        exchange.turn(supplier, target_of(exchange, supplier, provider).model, self.open(exchange, provider))
+        assert exchange.ask is not None
+        exchange.turn(stop.supplier, stop.target(exchange.ask.model).model, self.open(exchange, stop))
 
-    def open(self, exchange: Exchange, provider: Provider) -> Passage:
-        request, edits = exchange.request, _edits(exchange, provider)
-        spoken = spoken_format(provider, request.format)
+    def open(self, exchange: Exchange, stop: Stop) -> Passage:
+        request, edits = exchange.request, stop.edits
+        spoken = spoken_format(stop.provider, request.format)
         # A count that is not asked of the provider shows it no words.
-        if edits and (exchange.generates or spoken == request.format.name):
+        if edits is not NO_EDITS and (exchange.generates or spoken == request.format.name):
             inner = self._open_plain(exchange, spoken, plain(request.entry))
             return Edited(inner, request.format, edits, entry=request.entry)
         return self._open_plain(exchange, spoken, request.entry)
@@ -50,34 +50,6 @@ class Passages:
 def spoken_format(provider: Provider, client: Format) -> FormatName:
     """The client's own if the provider speaks it, else the provider's first."""
     return client.name if client.name in provider.endpoints else next(iter(provider.endpoints))
-
-
-NO_EDITS = Edits()
-
-
-def _edits(exchange: Exchange, provider: Provider) -> Edits:
-    assert exchange.model is not None
-    drops = exchange.model.drops_thinking
-    if drops is None:
-        drops = provider.drops_thinking
-    if not (drops or provider.filters):
-        return NO_EDITS
-    return Edits(
-        request=compile_filters(tuple(rule for rule in provider.filters if rule.in_requests)),
-        response=compile_filters(tuple(rule for rule in provider.filters if rule.in_responses)),
-        drops_thinking=drops,
-    )
-
-
-def target_of(exchange: Exchange, supplier: Supplier, provider: Provider) -> Target:
-    model, ask = exchange.model, exchange.ask
-    assert model is not None
-    assert ask is not None
-    return Target(
-        model=upstream_name(model, ask.model, supplier),
-        max_output_tokens=model.max_output_tokens,
-        cannot=provider.cannot,
-    )
 
 
 class _Recollection:

@@ -6,60 +6,58 @@ its first token or its end, but only for a short time: what comes later is for t
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
 
 from trollproxy.errors import GatewayError, UpstreamBroken
-from trollproxy.gateway.relay import EVENT_STREAM, MAX_REPLY_BODY
 from trollproxy.gateway.visit import Visit
 from trollproxy.ports import UpstreamReply
 from trollproxy.wire.errors_in import MAX_ERROR_BODY, embedded_error, reply_error
-from trollproxy.wire.format import StreamMeter
+from trollproxy.wire.format import StreamMeter, Whole
 
+EVENT_STREAM = "text/event-stream"
+MAX_REPLY_BODY = 64 * 1024 * 1024  # a whole answer with generated images; more is no answer to a chat
 HOLD_S = 1.0  # only a stream's preamble waits for it, never a token
 _OK = range(200, 300)
 _JSON_BEGINS = (b"{", b"[")
 
 
 class Peeked:
-    """A reply (`ports.UpstreamReply`) of which the first pieces have been read. `when_closed` is told once."""
+    """An answer that can be relayed: a whole one, or a stream with its meter, which has read the first pieces.
 
-    __slots__ = ("_pieces", "_reply", "_when_closed", "headers", "status")
+    `close` it in the end, however often.
+    """
 
-    def __init__(self, reply: UpstreamReply, pieces: list[bytes], when_closed: Callable[[], None]) -> None:
+    __slots__ = ("_reply", "_visit", "body", "is_over", "meter", "status", "whole")
+
+    def __init__(
+        self, reply: UpstreamReply, visit: Visit, body: bytes, *, whole: Whole | None = None, is_over: bool = True
+    ) -> None:
         self.status = reply.status
-        self.headers: Mapping[str, str] = reply.headers
+        self.meter = visit.meter  # of a stream
+        self.body = body  # what the client gets: of a whole answer all, of a stream what has been read of it
+        self.whole = whole  # what a whole answer says; None: it is a stream, or no model said it
+        self.is_over = is_over  # the meter has been told that there is no more
         self._reply = reply
-        self._pieces = pieces[::-1]
-        self._when_closed: Callable[[], None] | None = when_closed
+        self._visit: Visit | None = visit
 
     async def read(self) -> bytes:
-        return self._pieces.pop() if self._pieces else await self._reply.read()
-
-    async def read_all(self, limit: int) -> bytes:
-        pieces = []
-        while piece := await self.read():
-            pieces.append(piece)
-            limit -= len(piece)
-            if limit < 0:
-                raise UpstreamBroken("The provider's answer is longer than the gateway accepts.")
-        return b"".join(pieces)
+        """The next piece of a stream."""
+        return await self._reply.read()
 
     def close(self) -> None:
-        self._pieces.clear()
         self._reply.close()
-        if self._when_closed is not None:
-            self._when_closed()
-            self._when_closed = None
+        visit, self._visit = self._visit, None
+        if visit is not None:
+            visit.close()
 
 
-async def peek(reply: UpstreamReply, visit: Visit) -> list[bytes]:
-    """The first pieces of an answer that can be relayed; a GatewayError where it is none."""
+async def peek(reply: UpstreamReply, visit: Visit) -> Peeked:
+    """What can be relayed of an answer; a GatewayError where it is none."""
     meter = visit.meter
     if reply.status not in _OK:
         raise reply_error(reply.status, reply.headers, await _error_body(reply))
     is_stream = reply.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
     if is_stream and meter is not None:
-        return await _first_pieces(reply, meter)
+        return await _first_events(reply, visit, meter)
     if is_stream:
         raise _other_kind()
     body = await reply.read_all(MAX_REPLY_BODY)
@@ -68,30 +66,26 @@ async def peek(reply: UpstreamReply, visit: Visit) -> list[bytes]:
         raise error
     if meter is not None or not body.lstrip().startswith(_JSON_BEGINS):
         raise _other_kind()
-    visit.read_whole(body)  # one that is not of its format can still be asked for elsewhere
-    return [body]
+    whole, body = visit.read_whole(body)  # one that is not of its format can still be asked for elsewhere
+    return Peeked(reply, visit, body, whole=whole)
 
 
-async def _first_pieces(reply: UpstreamReply, meter: StreamMeter) -> list[bytes]:
-    pieces: list[bytes] = []
+async def _first_events(reply: UpstreamReply, visit: Visit, meter: StreamMeter) -> Peeked:
+    events: list[bytes] = []
     try:
         async with asyncio.timeout(HOLD_S):
             while not _is_decided(meter) and (piece := await reply.read()):
-                pieces.append(piece)
-                _take(meter, piece)
+                events.append(meter.feed(piece))
+                _check(meter)
     except TimeoutError:
-        return pieces
-    if not _is_decided(meter):
-        meter.finish()
+        return Peeked(reply, visit, b"".join(events), is_over=False)
+    is_over = not _is_decided(meter)
+    if is_over:
+        events.append(meter.finish())
         _check(meter)
-    if not _is_decided(meter):
-        raise UpstreamBroken("The provider's stream ended before its first token.")
-    return pieces
-
-
-def _take(meter: StreamMeter, piece: bytes) -> None:
-    meter.feed(piece)
-    _check(meter)
+        if not _is_decided(meter):
+            raise UpstreamBroken("The provider's stream ended before its first token.")
+    return Peeked(reply, visit, b"".join(events), is_over=is_over)
 
 
 def _check(meter: StreamMeter) -> None:

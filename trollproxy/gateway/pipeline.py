@@ -7,6 +7,7 @@ nothing stays held.
 
 import asyncio
 import logging
+from functools import partial
 
 import msgspec
 
@@ -14,13 +15,13 @@ from trollproxy.errors import ClientGone, GatewayError, NotFound, RateLimited
 from trollproxy.gateway.attempt import Attempts
 from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.callers import Callers
-from trollproxy.gateway.exchange import ClientRequest, Exchange
+from trollproxy.gateway.exchange import Body, ClientRequest, Exchange
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.journey import Journey
 from trollproxy.gateway.observer import Observer
 from trollproxy.gateway.passages import Passages
 from trollproxy.gateway.refusal import refuse
-from trollproxy.gateway.relay import Relay, patience
+from trollproxy.gateway.relay import Relay
 from trollproxy.gateway.snapshot import Live, Snapshot
 from trollproxy.ports import ClientStream
 from trollproxy.wire.edited import Edited
@@ -58,14 +59,14 @@ class Pipeline:
         self._carriers = carriers
         self._observer = observer
 
-    async def serve(self, request: ClientRequest, client: ClientStream) -> None:
+    async def serve(self, request: ClientRequest, client: ClientStream, body: Body) -> None:
         """Serve one request to its end. Raises nothing but cancellation."""
         task = asyncio.current_task()
         assert task is not None
         exchange = self._gate.enter(request, task)
         client.when_gone(task.cancel)
         try:
-            await self._run(exchange, client)
+            await self._run(exchange, client, body)
         except GatewayError as error:
             self._fail(exchange, client, error)
         except asyncio.CancelledError:
@@ -82,14 +83,16 @@ class Pipeline:
                 self._gate.leave(task)
                 self._observer.ended(exchange)
 
-    async def _run(self, exchange: Exchange, client: ClientStream) -> None:
+    async def _run(self, exchange: Exchange, client: ClientStream, source: Body) -> None:
         request = exchange.request
         self._gate.check()
-        exchange.caller = await self._callers.authenticate(
+        exchange.caller = self._callers.known(
+            request.credential, wall_s=exchange.started_at_s, now_s=exchange.started_s
+        ) or await self._callers.authenticate(
             request.credential, request.peer, wall_s=exchange.started_at_s, now_s=exchange.started_s
         )
         self._limit(exchange)
-        body = await request.read_body()
+        body = source if isinstance(source, bytes) else await source()
         snapshot = self._live.snapshot
         self._route(exchange, snapshot, body)
         if isinstance(exchange.passage, Translation) and not exchange.generates:
@@ -101,10 +104,15 @@ class Pipeline:
             if snapshot.turnstiles:
                 await journey.line_up()
             self._billing.intend(exchange)
-            with patience(client, self._billing.drain_s):
-                await self._forward(exchange, client, journey)
+            client.when_gone(partial(self._hang_up, exchange))
+            await self._forward(exchange, client, journey)
         finally:
             journey.give_back()
+
+    def _hang_up(self, exchange: Exchange) -> None:
+        """Once a provider is asked, a hang-up does not end the exchange at once: the count may still come."""
+        assert exchange.task is not None
+        asyncio.get_running_loop().call_later(self._billing.drain_s, exchange.task.cancel)
 
     async def _forward(self, exchange: Exchange, client: ClientStream, journey: Journey) -> None:
         attempts = self._carriers.attempts
@@ -134,7 +142,7 @@ class Pipeline:
             text = f"There is no model {ask.model[:100]!r}. GET /v1/models lists the models there are."
             raise NotFound(text, code="model_not_found", param="model")
         exchange.model = model
-        self._carriers.passages.lead(exchange, model.suppliers[0], snapshot.providers[model.provider])
+        self._carriers.passages.lead(exchange, snapshot.stops(model)[0])
 
     def _count_here(self, passage: Translation, exchange: Exchange, client: ClientStream, *, body: bytes) -> None:
         """How long is the prompt? A provider of another dialect is not asked; it is estimated, and costs nothing."""

@@ -72,10 +72,10 @@ class Race:
             if error is None:
                 good.append(task)
             elif isinstance(error, GatewayError):
-                self.errors[self._running.pop(task).leg.place] = error
+                self.errors[self._running.pop(task).leg.stop.place] = error
             else:
                 raise error
-        return min(good, key=lambda task: self._running[task].leg.place, default=None)
+        return min(good, key=lambda task: self._running[task].leg.stop.place, default=None)
 
     def _call_off(self, *, has_winner: bool) -> None:
         """At once, and without waiting. Where nobody has won, the client has gone: the first stands for the request."""

@@ -7,20 +7,18 @@ comes, is better than ours.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from trollproxy.errors import ClientGone, GatewayError, UpstreamBroken
 from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.exchange import Exchange
+from trollproxy.gateway.peek import Peeked
 from trollproxy.gateway.pulse import Pulse
-from trollproxy.ports import ClientStream, UpstreamReply
+from trollproxy.ports import ClientStream
 from trollproxy.wire.format import Headers, StreamMeter
-from trollproxy.wire.texts import crc_of
 
 READ_OUT_S = 1.0  # the end of a body follows its last event at once; who waits longer is not worth a connection
-MAX_REPLY_BODY = 64 * 1024 * 1024  # a whole answer with generated images; more is no answer to a chat
-EVENT_STREAM = "text/event-stream"
+JSON = ("content-type", "application/json")
 
 
 class Relay:
@@ -37,39 +35,32 @@ class Relay:
         self._billing = billing
         self._pulse = Pulse(ping_s, self._keep_alive)
 
-    async def run(self, reply: UpstreamReply) -> None:
-        exchange = self._exchange
-        assert exchange.ask is not None
-        is_stream = reply.headers.get("content-type", "").lower().startswith(EVENT_STREAM)
-        if is_stream != exchange.ask.stream:
-            raise UpstreamBroken("The provider answered with another kind of content than was asked for.")
-        if is_stream:
-            await self._stream(reply)
-        else:
+    async def run(self, reply: Peeked) -> None:
+        meter = self._exchange.meter = reply.meter
+        if meter is None:
             await self._whole(reply)
+        else:
+            await self._stream(reply, meter)
 
-    async def _whole(self, reply: UpstreamReply) -> None:
-        exchange = self._exchange
-        body = await reply.read_all(MAX_REPLY_BODY)
-        if exchange.generates:
-            assert exchange.passage is not None
-            whole, body = exchange.passage.read_whole(body)
+    async def _whole(self, reply: Peeked) -> None:
+        exchange, client, whole = self._exchange, self._client, reply.whole
+        if whole is not None:
             exchange.usage, exchange.is_usage_final = whole.usage, True
-            exchange.text_crc = crc_of(body, exchange.request.format.texts.reply)
+            exchange.text_crc = whole.text_crc
             exchange.is_empty = not whole.text_bytes
-            exchange.output_bytes = 0 if self._client.is_gone else whole.text_bytes
+            exchange.output_bytes = 0 if client.is_gone else whole.text_bytes
             exchange.first_token_s = exchange.clock.monotonic()
         self._settle()
-        self._client.send(reply.status, [("content-type", "application/json"), *self._headers], body)
-        await self._client.drain()
+        client.send(reply.status, [JSON, *self._headers], reply.body)
+        await client.drain()
 
-    async def _stream(self, reply: UpstreamReply) -> None:
-        assert self._exchange.passage is not None
-        meter = self._exchange.meter = self._exchange.passage.meter()
+    async def _stream(self, reply: Peeked, meter: StreamMeter) -> None:
         with self._pulse:
-            while not meter.is_complete and (piece := await reply.read()):
+            await self._pass_on(reply.body, meter)
+            while not (meter.is_complete or reply.is_over) and (piece := await reply.read()):
                 await self._pass_on(meter.feed(piece), meter)
-        await self._pass_on(meter.finish(), meter)
+        if not reply.is_over:
+            await self._pass_on(meter.finish(), meter)
         if not (meter.is_complete or meter.may_end):
             raise UpstreamBroken("The provider's stream ended before it was complete.")
         self._settle()
@@ -120,23 +111,9 @@ class Relay:
             self._write(self._exchange.request.format.keep_alive)
 
 
-async def _read_out(reply: UpstreamReply) -> None:
+async def _read_out(reply: Peeked) -> None:
     """What comes behind the last event frees the connection for the next request; how it ends no longer matters."""
     with suppress(GatewayError, TimeoutError):
         async with asyncio.timeout(READ_OUT_S):
             while await reply.read():
                 pass
-
-
-@contextmanager
-def patience(client: ClientStream, drain_s: float) -> Iterator[None]:
-    """Inside, a hang-up does not end the exchange at once but after this time."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    timers: list[asyncio.TimerHandle] = []
-    client.when_gone(lambda: timers.append(loop.call_later(drain_s, task.cancel)))
-    try:
-        yield
-    finally:
-        for timer in timers:
-            timer.cancel()

@@ -7,6 +7,7 @@ providers by experience (the health of keys, breakers, counts) lives on across a
 from collections.abc import Iterable, Mapping
 
 from trollproxy.errors import Failure
+from trollproxy.gateway.stops import SentHeads, State, Stop
 from trollproxy.gateway.turnstile import Turnstile
 from trollproxy.policy.breaker import Breaker, BreakerPolicy
 from trollproxy.policy.pool import Member, Pool, Rest
@@ -31,7 +32,7 @@ BREAKER = BreakerPolicy()
 class Snapshot:
     """What can be asked for and who serves it."""
 
-    __slots__ = ("breakers", "keys", "providers", "proxies", "routes", "turnstiles")
+    __slots__ = ("_stops", "breakers", "keys", "providers", "proxies", "routes", "sent_heads", "turnstiles")
 
     breakers: dict[tuple[str, str], Breaker]
 
@@ -47,6 +48,25 @@ class Snapshot:
         before = previous.breakers if previous is not None else {}
         names = [(supplier.provider, model.model_id) for model in models for supplier in model.suppliers]
         self.breakers = {name: before.get(name) or Breaker(BREAKER) for name in names}
+        self._stops: dict[str, tuple[Stop, ...]] = {}
+        self.sent_heads: SentHeads = {}
+
+    def stops(self, model: Model) -> tuple[Stop, ...]:
+        """Where a request for the model may be sent, in the order in which they are asked. Made at its first request:
+        most of ten thousand models are never asked for between two reloads.
+        """
+        stops = self._stops.get(model.model_id)
+        if stops is None:
+            places = range(len(model.suppliers))
+            stops = self._stops[model.model_id] = tuple(self._stop(model, place) for place in places)
+        return stops
+
+    def _stop(self, model: Model, place: int) -> Stop:
+        name = model.suppliers[place].provider
+        state = State(
+            self.breakers[name, model.model_id], self.keys[name], self.proxies.get(name), self.turnstiles.get(name)
+        )
+        return Stop(model, place, provider=self.providers[name], state=state)
 
 
 class Live:

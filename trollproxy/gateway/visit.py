@@ -8,13 +8,14 @@ import msgspec
 from trollproxy.chat import Usage
 from trollproxy.errors import Failure, GatewayError, UpstreamTimeout
 from trollproxy.gateway.exchange import Attempt, Exchange
+from trollproxy.gateway.stops import Stop
 from trollproxy.gateway.turnstile import Slot
 from trollproxy.money.settle import Seen, lost_cost_nusd
-from trollproxy.policy.breaker import Breaker, Permit
+from trollproxy.policy.breaker import Permit
 from trollproxy.policy.pool import Lease, Pool, Transition
 from trollproxy.ports import UpstreamReply
-from trollproxy.records import OutboundProxy, Supplier, UpstreamKey
-from trollproxy.wire.format import Target
+from trollproxy.records import OutboundProxy, UpstreamKey
+from trollproxy.wire.format import Target, Whole
 from trollproxy.wire.passage import Passage
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,7 @@ _PROVIDER_FAILURES: frozenset[Failure] = frozenset({"overload", "network"})  # o
 class Leg(msgspec.Struct, frozen=True, kw_only=True):
     """What an exchange asks one of its model's suppliers, in that one's own words."""
 
-    place: int
-    supplier: Supplier
+    stop: Stop
     passage: Passage
     target: Target
     body: bytes
@@ -74,6 +74,8 @@ class Way:
             self.slot.release() if is_sent else self.slot.undo()
 
     def news(self) -> list[tuple[str, Transition]]:
+        if not self._keys.has_news and (self._proxies is None or not self._proxies.has_news):
+            return []
         told = [("an upstream key changed", news) for news in self._keys.news()]
         if self._proxies is not None:
             told += [("an outbound proxy changed", news) for news in self._proxies.news()]
@@ -86,11 +88,11 @@ class Visit:
     """
 
     __slots__ = (
-        "_attempt", "_breaker", "_exchange", "_is_noted", "_is_over", "_is_sent", "_permit", "_usage", "_way",
+        "_attempt", "_exchange", "_is_noted", "_is_over", "_is_sent", "_permit", "_usage", "_way",
         "leg", "meter", "reply",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, leg: Leg, way: Way, *, breaker: Breaker, permit: Permit) -> None:
+    def __init__(self, exchange: Exchange, leg: Leg, way: Way, *, permit: Permit, now_s: float) -> None:
         assert exchange.ask is not None
         self.leg = leg
         self.meter = leg.passage.meter() if exchange.ask.stream else None
@@ -99,14 +101,13 @@ class Visit:
         self._is_sent = self._is_noted = self._is_over = False
         self._exchange = exchange
         self._way = way
-        self._breaker = breaker
         self._permit = permit
         exchange.upstream_key = way.key.value
         self._attempt = Attempt(
-            provider=leg.supplier.provider,
+            provider=leg.stop.provider.name,
             key_id=way.key.id,
             proxy_id=way.proxy.id if way.proxy is not None else "",
-            started_s=exchange.clock.monotonic(),
+            started_s=now_s,
         )
 
     @property
@@ -121,10 +122,13 @@ class Visit:
         self._is_sent = True
         self._exchange.mark_sent()
 
-    def read_whole(self, body: bytes) -> None:
-        """Look at a whole answer; UpstreamBroken if it is not of its format."""
-        if self._exchange.generates:
-            self._usage = self.leg.passage.read_whole(body)[0].usage
+    def read_whole(self, body: bytes) -> tuple[Whole | None, bytes]:
+        """What a whole answer says, and what the client gets of it; UpstreamBroken if it is not of its format."""
+        if not self._exchange.generates:
+            return None, body
+        whole, written = self.leg.passage.read_whole(body)
+        self._usage = whole.usage
+        return whole, written
 
     def succeed(self, chance: float) -> None:
         """The answer has begun: the key is good, and so is the provider."""
@@ -160,6 +164,13 @@ class Visit:
         self._end()
         self._tell()
 
+    def undo(self) -> None:
+        """It did not take place."""
+        self._is_over = True
+        self._way.release(is_sent=False)
+        self.leg.stop.breaker.leave(self._permit, None, now_s=self._attempt.started_s, chance=0.0)
+        self._exchange.upstream_key = None
+
     def lose(self) -> None:
         """Somebody else's answer counts. That says nothing of key and provider, who may have been about to answer."""
         if self._is_over:
@@ -182,7 +193,7 @@ class Visit:
         """By the provider's usage if it gave one, else by size where it is likely to bill us. Refusals are free."""
         seen = self._seen()
         if self._is_sent and (seen.usage is not None or is_estimated):
-            self._exchange.lost_cost_nusd += lost_cost_nusd(seen, self.leg.supplier.upstream_price)
+            self._exchange.lost_cost_nusd += lost_cost_nusd(seen, self.leg.stop.supplier.upstream_price)
 
     def _seen(self) -> Seen:
         size, meter = len(self.leg.body), self.meter
@@ -198,14 +209,15 @@ class Visit:
         return now_s
 
     def _leave(self, *, is_good: bool | None, chance: float) -> None:
-        now_s = self._exchange.clock.monotonic()
-        if self._breaker.leave(self._permit, is_good, now_s=now_s, chance=chance):
-            fields = {"provider": self._attempt.provider, "state": self._breaker.state}
+        breaker, now_s = self.leg.stop.breaker, self._exchange.clock.monotonic()
+        if breaker.leave(self._permit, is_good, now_s=now_s, chance=chance):
+            fields = {"provider": self._attempt.provider, "state": breaker.state}
             log.warning("a breaker changed", extra={"fields": fields | {"model": self.leg.target.model}})
         self._tell()
 
     def _tell(self) -> None:
-        tell_changes(self._attempt.provider, self._way.news())
+        if news := self._way.news():
+            tell_changes(self._attempt.provider, news)
 
 
 def tell_changes(provider: str, told: Iterable[tuple[str, Transition]]) -> None:

@@ -6,11 +6,13 @@ request of the last period, so memory follows traffic: an idle caller costs noth
 
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 
 import msgspec
 
 PERIOD_S = 60.0
+DAY_S = 86_400
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -87,4 +89,9 @@ class Windows:
 
 def utc_day(wall_s: float) -> str:
     """The day that daily limits count against, as 2026-11-21."""
-    return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%d")
+    return _name_of(int(wall_s // DAY_S))
+
+
+@lru_cache(maxsize=2)  # every request asks, and nearly all for today
+def _name_of(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_S, UTC).strftime("%Y-%m-%d")

@@ -253,6 +253,10 @@ class Pool(Generic[T]):
             self._time(seat)
         return now_s + BUSY_S if self._seats else float("inf")
 
+    @property
+    def has_news(self) -> bool:
+        return bool(self._news)
+
     def news(self) -> list[Transition]:
         """The transitions since the last call."""
         told = list(self._news)

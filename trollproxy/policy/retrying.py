@@ -61,6 +61,8 @@ class Next(msgspec.Struct, frozen=True):
     wait_s: float
 
 
+SET_OUT = Next(0, 0.0)  # where every request begins, if it can
+
 Wait = Callable[[int], float]  # seconds until the provider at this place can be asked; infinite if it never can
 
 
@@ -100,6 +102,14 @@ class Tries:
     def silence(self, place: int) -> None:
         """It let a deadline pass."""
         self._silent.add(place)
+
+    def set_out(self) -> None:
+        """Ask the first provider, at once: it can be asked now."""
+        self.place, self.count, self._in_row = SET_OUT.place, 1, 1
+
+    def undo(self) -> None:
+        """It could not."""
+        self.place, self.count, self._in_row = -1, 0, 0
 
     def first(self, wait: Wait) -> Next | None:
         """None: nobody can be asked in time."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from trollproxy.errors import GatewayError, UpstreamBroken
+from trollproxy.upstream.signal import Signal
 
 
 class Source(Protocol):
@@ -49,7 +50,7 @@ class Reply:
         self.buffered_bytes = 0
         self.on_progress: Callable[[], None] | None = None
         self._pieces: list[bytes] = []
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Signal | None = None
 
     def take(self) -> bytes:
         """All that is buffered, without waiting; b"" says nothing about the end."""
@@ -116,15 +117,14 @@ class Reply:
         self.wake()
 
     def wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._waiter is not None:
+            self._waiter.fire()
         if self.on_progress is not None:
             self.on_progress()
 
     async def _wait(self) -> None:
         assert self._waiter is None, "two tasks read one reply"
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = Signal(asyncio.get_running_loop())
         try:
             await self._waiter
         finally:

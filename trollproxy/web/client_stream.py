@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion11
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request", 529: "Overloaded"}
@@ -30,15 +31,23 @@ class TransportStream:
         "is_started",
     )
 
-    def __init__(self, request: web.BaseRequest, *, keep_alive: bool) -> None:
-        self._protocol = request.protocol
-        self._transport = request.transport
-        self._body = request.content
-        self._is_chunked = request.version >= HttpVersion11
-        self._keep_alive = keep_alive and request.keep_alive
+    def __init__(self, protocol: BaseProtocol, *, keep_alive: bool, is_chunked: bool = True) -> None:
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._body: StreamReader | None = None
+        self._is_chunked = is_chunked
+        self._keep_alive = keep_alive
         self._is_ended = False
         self._when_gone: Callable[[], object] | None = None
         self.is_started = False
+
+    @classmethod
+    def to(cls, request: web.BaseRequest, *, keep_alive: bool) -> "TransportStream":
+        """The answer to a request of aiohttp's, whose body may still be on its way."""
+        keep_alive = keep_alive and request.keep_alive
+        stream = cls(request.protocol, keep_alive=keep_alive, is_chunked=request.version >= HttpVersion11)
+        stream._body = request.content
+        return stream
 
     @property
     def is_gone(self) -> bool:
@@ -89,7 +98,7 @@ class TransportStream:
     def _begin(self, status: int, headers: Sequence[tuple[str, str]], *, framing: bytes, body: bytes = b"") -> None:
         assert not self.is_started, "an answer begins once"
         self.is_started = True
-        if not self._body.is_eof():
+        if self._body is not None and not self._body.is_eof():
             self._keep_alive = False  # answered before the request was whole: what follows cannot be told from its rest
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
         if not lines.count("\r\n") == len(headers) == lines.count("\n") == lines.count("\r"):

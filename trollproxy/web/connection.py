@@ -1,20 +1,29 @@
-"""The server's connections: aiohttp's own protocol with the deadlines and caps that it lacks.
+"""The server's connections: aiohttp's own protocol with the deadlines and caps that it lacks, and a short way in.
 
 aiohttp bounds neither the time a client may take to send its request head nor the number of connections; both are
 done here, by one sweep a second over what is open rather than by a timer for each connection.
+
+The short way: a request that arrives in one piece, on a connection where nothing else is under way, with a head that
+aiohttp has parsed before (`heads.py`), is carried out at once, in this very callback. aiohttp does not see it. All else
+takes aiohttp's way, and both meet in the same pipeline.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from trollproxy.gateway.errand import Errand
+from trollproxy.gateway.exchange import ClientRequest
 from trollproxy.web.client_stream import TransportStream
+from trollproxy.web.heads import Heads, Shape, shape_of
 from trollproxy.web.peers import TrustedNetworks
 
 log = logging.getLogger(__name__)
@@ -37,14 +46,21 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_ip: int
 
 
+class Known(msgspec.Struct, frozen=True):
+    """The heads that are known, and who serves the requests that have them."""
+
+    heads: Heads
+    serve: Callable[[ClientRequest, TransportStream, bytes], Coroutine[Any, Any, None]]
+
+
 class Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("head_since_s", "peer", "stream")
+    __slots__ = ("_behind", "_errand", "_known", "_missing", "_shape", "head_since_s", "peer", "stream")
 
     _manager: "LimitedServer | None"
 
-    def __init__(self, server: "LimitedServer", limits: ConnectionLimits) -> None:
+    def __init__(self, server: "LimitedServer", limits: ConnectionLimits, *, known: Known) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -59,6 +75,11 @@ class Connection(RequestHandler):
         self.head_since_s: float | None = None  # when the head that we wait for began; None between requests
         self.peer = ""
         self.stream: TransportStream | None = None  # the answer that is being written
+        self._known = known
+        self._errand: Errand | None = None  # what goes the short way
+        self._behind = b""  # what came meanwhile: one read at most, since reading is paused
+        self._missing: int | None = 0  # of the request that aiohttp is reading; 0: it is between two; None: unknown
+        self._shape: Shape | None = None  # of the head that aiohttp parsed last
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peername = transport.get_extra_info("peername")
@@ -79,12 +100,107 @@ class Connection(RequestHandler):
             self.stream.lost()
 
     def data_received(self, data: bytes) -> None:
+        if self._errand is not None or self._behind:
+            self._hold_back(data)
+            return
+        waiter = self._waiter
+        if waiter is None and self._is_returning:
+            self._behind = data
+            self._loop.call_soon(self._catch_up)
+            return
+        if self._missing == 0 and waiter is not None and not (waiter.done() or self._close or self._force_close):
+            found = self._known.heads.find(self.peer, data)
+            if found is not None:
+                self._go(*found)
+                return
+        self._take(data)
+
+    # aiohttp's way
+
+    def _take(self, data: bytes) -> None:
         heads = self._request_count
         super().data_received(data)
+        self._measure(data, self._request_count - heads)
         if self._request_count != heads:
             self.head_since_s = None
         elif self.head_since_s is None and not self._request_in_progress and not self._messages:
             self.head_since_s = self._loop.time()
+
+    def _measure(self, data: bytes, begun: int) -> None:
+        """Know when aiohttp's parser is between two requests. Once that is lost, it stays lost for the connection."""
+        if self._missing is None or not data:
+            return
+        if self._missing:
+            self._missing = self._missing - len(data) if len(data) <= self._missing and not begun else None
+            return
+        shape = self._shape = shape_of(data) if begun == 1 and self._messages else None
+        if shape is None or not self._is_plain(shape) or len(data) > shape.body_at + shape.length:
+            self._missing, self._shape = None, None
+            return
+        self._missing = shape.body_at + shape.length - len(data)
+
+    def _is_plain(self, shape: Shape) -> bool:
+        """Whether aiohttp read the same length out of this head, and nothing else that frames a body."""
+        message = self._messages[-1][0]
+        if isinstance(message, _ErrInfo):
+            return False
+        lengths = message.headers.getall(hdrs.CONTENT_LENGTH, ())
+        is_framed_otherwise = message.chunked or message.upgrade or message.compression is not None
+        return list(lengths) == [str(shape.length)] and not is_framed_otherwise and hdrs.EXPECT not in message.headers
+
+    def remember(self, request: web.BaseRequest, asked: ClientRequest) -> None:
+        """What aiohttp's way made of the last head, so that the next one like it can go the short way."""
+        if self._shape is not None and request.keep_alive and request.version == HttpVersion11:
+            self._known.heads.keep(self.peer, self._shape, request=asked)
+            self._shape = None
+
+    # The short way
+
+    def _go(self, request: ClientRequest, body: bytes) -> None:
+        stream = self.stream = TransportStream(self, keep_alive=True)
+        self._errand = Errand(self._known.serve(request, stream, body), self._arrive, self._loop)
+        self._errand.run()
+
+    @property
+    def _is_returning(self) -> bool:
+        """aiohttp has answered, and takes a turn of the loop or two until it waits for the next request."""
+        is_done = not (self._request_in_progress or self._messages or self._close or self._force_close)
+        return is_done and self._request_count > 0 and self._task_handler is not None
+
+    def _hold_back(self, data: bytes) -> None:
+        """Requests of one connection are answered one after the other."""
+        self._behind += data
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def _arrive(self) -> None:
+        """The answer is written. Go on as aiohttp does: close, or wait for the next request."""
+        stream, self.stream, self._errand = self.stream, None, None
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if stream is None or not stream.keep_alive or self._close:
+            self.close()
+        elif self._behind:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        behind, self._behind = self._behind, b""
+        if self.transport is not None:
+            self.transport.resume_reading()
+            self.data_received(behind)
+
+    def close(self) -> None:
+        """Stop, but not before the answer is written."""
+        if self._errand is None:
+            super().close()
+        else:
+            self._close = True
+
+    def _process_keepalive(self) -> None:
+        """aiohttp takes the connection for idle while something goes the short way."""
+        if self._errand is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
 
     def handle_error(
         self,
@@ -110,16 +226,17 @@ class Connection(RequestHandler):
 class LimitedServer(web.Server):
     """Builds connections and keeps them within the limits."""
 
-    def __init__(self, handle: Handle, limits: ConnectionLimits, trusted: TrustedNetworks) -> None:
+    def __init__(self, handle: Handle, limits: ConnectionLimits, trusted: TrustedNetworks, *, known: Known) -> None:
         super().__init__(handle)
         self._limits = limits
+        self._known = known
         self._trusted = trusted
         self._open: set[Connection] = set()
         self._by_peer: Counter[str] = Counter()
         self.refused = 0
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, self._limits)
+        return Connection(self, self._limits, known=self._known)
 
     def admit(self, connection: Connection) -> bool:
         """Count a new connection; whether there is room for it."""

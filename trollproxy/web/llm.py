@@ -1,8 +1,6 @@
 """The raw handlers of the model endpoints: from an aiohttp request to the pipeline, and nothing in between."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-
 import msgspec
 from aiohttp import web
 
@@ -94,28 +92,23 @@ class LlmRoutes:
         return await self._serve(request, GEMINI, entry)
 
     async def _serve(self, request: web.BaseRequest, wire: Format, entry: Entry) -> web.StreamResponse:
-        stream = TransportStream(request, keep_alive=not self._gate.is_draining)
+        stream = TransportStream.to(request, keep_alive=not self._gate.is_draining)
         connection = request.protocol
         assert isinstance(connection, Connection)
         connection.stream = stream
         headers = request.headers
-        await self._pipeline.serve(
-            ClientRequest(
-                format=wire,
-                entry=entry,
-                headers=headers,
-                credential=credential_of(request),
-                peer=self._trusted.client_of(connection.peer, headers.get("X-Forwarded-For")),
-                wallet=self._wallet,
-                read_body=self._reader(request),
-            ),
-            stream,
+        asked = ClientRequest(
+            format=wire,
+            entry=entry,
+            headers=headers,
+            credential=credential_of(request),
+            peer=self._trusted.client_of(connection.peer, headers.get("X-Forwarded-For")),
+            wallet=self._wallet,
         )
+        connection.remember(request, asked)
+        await self._pipeline.serve(asked, stream, lambda: read_body(request, self._body_limits))
         connection.stream = None
         return Written(stream)
-
-    def _reader(self, request: web.BaseRequest) -> Callable[[], Awaitable[bytes]]:
-        return lambda: read_body(request, self._body_limits)
 
 
 class ModelRoutes:

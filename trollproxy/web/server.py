@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aiohttp import http_parser, web
 
 from trollproxy.errors import GatewayError, MethodNotAllowed, NotFound
-from trollproxy.web.connection import ConnectionLimits, Handle, LimitedServer
+from trollproxy.web.connection import ConnectionLimits, Handle, Known, LimitedServer
 from trollproxy.web.llm import LlmRoutes, ModelRoutes
 from trollproxy.web.ops import AdminRoutes, HealthRoutes
 from trollproxy.web.peers import TrustedNetworks
@@ -83,8 +83,8 @@ def require_c_parser() -> None:
 class Listening:
     """One open listener."""
 
-    def __init__(self, handle: Handle, limits: ConnectionLimits, trusted: TrustedNetworks) -> None:
-        self.server = LimitedServer(handle, limits, trusted)
+    def __init__(self, handle: Handle, limits: ConnectionLimits, trusted: TrustedNetworks, *, known: Known) -> None:
+        self.server = LimitedServer(handle, limits, trusted, known=known)
         self._sockets: asyncio.Server | None = None
         self._sweep: asyncio.Task[None] | None = None
 

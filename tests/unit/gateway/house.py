@@ -172,32 +172,29 @@ class House:
         await self.checkpoints("retry wait")
         self.clock.advance(seconds)
 
-    def request(self, body: bytes, key: str | None = KEY, wire: Format = OPENAI_CHAT) -> ClientRequest:
+    def request(self, key: str | None = KEY, wire: Format = OPENAI_CHAT) -> ClientRequest:
+        return ClientRequest(
+            format=wire, entry=Entry(), headers={}, credential=key, peer="1.1.1.1", wallet="legacy"
+        )
+
+    def arriving(self, body: bytes) -> Callable[[], Awaitable[bytes]]:
         async def read_body() -> bytes:
             await self.checkpoints("client body")
             return body
 
-        return ClientRequest(
-            format=wire,
-            entry=Entry(),
-            headers={},
-            credential=key,
-            peer="1.1.1.1",
-            wallet="legacy",
-            read_body=read_body,
-        )
+        return read_body
 
     async def serve(
         self, body: bytes | None = None, key: str | None = KEY, wire: Format = OPENAI_CHAT
     ) -> FakeClientStream:
         """Serve one request to a client of its own."""
         client = self.client = FakeClientStream(checkpoints=self.checkpoints)
-        request = self.request(body if body is not None else ask(), key, wire)
-        await asyncio.create_task(self.pipeline().serve(request, client))
+        arriving = self.arriving(body if body is not None else ask())
+        await asyncio.create_task(self.pipeline().serve(self.request(key, wire), client, arriving))
         return client
 
     def begin(self, body: bytes) -> asyncio.Task[None]:
-        return asyncio.create_task(self.pipeline().serve(self.request(body), self.client))
+        return asyncio.create_task(self.pipeline().serve(self.request(), self.client, self.arriving(body)))
 
     @property
     def asked(self) -> list[str]:

@@ -35,7 +35,7 @@ MILLION_BYTES = 3_000_000  # a million tokens at three bytes each
 
 
 def exchange_of(house: House, body: bytes, input_bytes: int = 0) -> Exchange:
-    exchange = Exchange(house.request(body), "req_1", house.clock.clock)
+    exchange = Exchange.begin(house.request(), "req_1", house.clock.clock)
     exchange.caller = Caller(None, house.accounts.put(house.store.users["ann"]))
     exchange.ask = OPENAI_CHAT.read_ask(body, Entry())
     exchange.model, exchange.upstream_model = house.model, "real-m"
@@ -108,9 +108,9 @@ def test_counting_tokens_is_free_and_leaves_no_charge() -> None:
         house.show()
         house.change_user(credits_nusd=0)
         request = msgspec.structs.replace(
-            house.request(ask(), wire=ANTHROPIC), entry=Entry(operation="count_tokens", is_beta=True)
+            house.request(wire=ANTHROPIC), entry=Entry(operation="count_tokens", is_beta=True)
         )
-        await house.pipeline().serve(request, house.client)
+        await house.pipeline().serve(request, house.client, ask())
         assert house.client.status == 200
         assert house.upstream.calls[0].endpoint.path == "/v1/messages/count_tokens?beta=true"
 

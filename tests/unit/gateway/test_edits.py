@@ -136,10 +136,11 @@ def test_a_count_shows_the_provider_no_words_either() -> None:
 
     async def scene(house: House) -> None:
         change(house, filters=RULES, endpoints={"anthropic": endpoint})
-        request = house.request(json.dumps({"model": "m", "messages": [{"role": "user", "content": "Droid"}]}).encode())
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Droid"}]}).encode()
+        request = house.request()
         entry = msgspec.structs.replace(request.entry, operation="count_tokens")
         counted = msgspec.structs.replace(request, format=ANTHROPIC, entry=entry)
-        await house.pipeline().serve(counted, house.client)
+        await house.pipeline().serve(counted, house.client, body)
         assert sent(house) == "agent"
 
     play(lambda: House(FakeReply(b'{"input_tokens":3}')), scene)

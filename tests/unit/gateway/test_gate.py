@@ -23,7 +23,7 @@ def test_each_has_an_id_and_the_times_of_its_arrival() -> None:
         house = House()
         gate = make_gate(house)
         task = asyncio.create_task(idle())
-        exchange = gate.enter(house.request(ask()), task)
+        exchange = gate.enter(house.request(), task)
         assert (exchange.request_id, exchange.started_s) == ("a", house.clock.now_s)
         assert exchange.started_at_s == house.clock.wall_s
         task.cancel()
@@ -37,9 +37,9 @@ def test_room_is_bounded() -> None:
         gate = make_gate(house)
         tasks = [asyncio.create_task(idle()) for _ in range(3)]
         for task in tasks[:2]:
-            gate.enter(house.request(ask()), task)
+            gate.enter(house.request(), task)
             gate.check()
-        gate.enter(house.request(ask()), tasks[2])
+        gate.enter(house.request(), tasks[2])
         with pytest.raises(Overloaded) as caught:
             gate.check()
         assert (caught.value.status, caught.value.retry_after_s) == (503, 1)
@@ -67,7 +67,7 @@ def test_the_wait_ends_when_the_last_has_left() -> None:
         gate = make_gate(house)
         assert await gate.wait_until_empty(1)
         task = asyncio.create_task(idle())
-        gate.enter(house.request(ask()), task)
+        gate.enter(house.request(), task)
         assert not await gate.wait_until_empty(0)
         waiting = asyncio.create_task(gate.wait_until_empty(10))
         await asyncio.sleep(0)
@@ -85,7 +85,7 @@ def test_cutting_ends_what_is_inside() -> None:
         gate = make_gate(house)
         tasks = [asyncio.create_task(idle()) for _ in range(2)]
         for task in tasks:
-            gate.enter(house.request(ask()), task)
+            gate.enter(house.request(), task)
         gate.cut()
         await asyncio.wait(tasks)
         assert all(task.cancelled() for task in tasks)

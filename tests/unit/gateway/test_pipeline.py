@@ -225,8 +225,8 @@ def test_what_the_models_provider_cannot_be_told_is_refused_and_free() -> None:
 def test_a_prompt_is_measured_for_a_provider_of_another_format() -> None:
     async def scene(house: House) -> None:
         client = FakeClientStream()
-        request = msgspec.structs.replace(house.request(ask(), wire=ANTHROPIC), entry=Entry(operation="count_tokens"))
-        await asyncio.create_task(house.pipeline().serve(request, client))
+        request = msgspec.structs.replace(house.request(wire=ANTHROPIC), entry=Entry(operation="count_tokens"))
+        await asyncio.create_task(house.pipeline().serve(request, client, ask()))
         assert client.status == 200
         assert json.loads(client.body)["input_tokens"] > 0
         assert house.upstream.calls == []

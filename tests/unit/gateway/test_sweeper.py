@@ -32,7 +32,7 @@ class Watched:
 
     def forget(self) -> Exchange:
         """What a bug would do: hold, and never end it."""
-        exchange = Exchange(self.house.request(ask()), "req_9", self.house.clock.clock)
+        exchange = Exchange.begin(self.house.request(), "req_9", self.house.clock.clock)
         account = self.house.accounts.put(self.house.store.users["ann"])
         exchange.hold = hold(account, "legacy", 10, now_s=0.0)
         self.holds.watch(exchange.hold, exchange.request_id, now_s=self.house.clock.now_s)
@@ -73,7 +73,7 @@ def test_every_hold_of_the_pipeline_is_watched_and_ends() -> None:
         holds.watch = lambda *args, **more: (opened.append(args[1]), watch(*args, **more))[1]  # type: ignore[method-assign,func-returns-value]
         pipeline = house.pipeline()
         pipeline._billing = Billing(house.sink, HoldPolicy(), holds)
-        await asyncio.create_task(pipeline.serve(house.request(ask()), house.client))
+        await asyncio.create_task(pipeline.serve(house.request(), house.client))
         assert (opened, len(holds)) == (["req_1"], 0)
 
     play(lambda: House(whole()), scene)
@@ -100,7 +100,7 @@ def test_while_somebody_is_inside_what_is_held_may_be_theirs() -> None:
         watched = Watched(house)
         exchange = watched.forget()
         task = asyncio.create_task(asyncio.Event().wait())
-        inside = house.gate.enter(house.request(ask()), task)
+        inside = house.gate.enter(house.request(), task)
         assert inside.request_id != exchange.request_id
         house.clock.advance(LIFE_S - 1)
         assert watched.look() == {}

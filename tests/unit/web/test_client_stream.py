@@ -52,7 +52,7 @@ class Line:
             keep_alive=asked,
             content=SimpleNamespace(is_eof=lambda: is_read),
         )
-        self.stream = TransportStream(request, keep_alive=offered)
+        self.stream = TransportStream.to(request, keep_alive=offered)
 
     @property
     def head(self) -> list[str]:
