@@ -16,7 +16,6 @@ from trollproxy.gateway.exchange import Exchange
 from trollproxy.gateway.pulse import Pulse
 from trollproxy.ports import ClientStream, UpstreamReply
 from trollproxy.wire.format import Headers, StreamMeter
-from trollproxy.wire.texts import crc_of
 
 READ_OUT_S = 1.0  # the end of a body follows its last event at once; who waits longer is not worth a connection
 MAX_REPLY_BODY = 64 * 1024 * 1024  # a whole answer with generated images; more is no answer to a chat
@@ -55,7 +54,7 @@ class Relay:
             assert exchange.passage is not None
             whole, body = exchange.passage.read_whole(body)
             exchange.usage, exchange.is_usage_final = whole.usage, True
-            exchange.text_crc = crc_of(body, exchange.request.format.texts.reply)
+            exchange.text_crc = whole.text_crc
             exchange.is_empty = not whole.text_bytes
             exchange.output_bytes = 0 if self._client.is_gone else whole.text_bytes
             exchange.first_token_s = exchange.clock.monotonic()
