@@ -34,7 +34,7 @@ from trollproxy.chat.reply import (
     StreamEvent,
     collect,
     events_of,
-    said_bytes,
+    said_in,
 )
 from trollproxy.chat.request import (
     Effort,
@@ -101,5 +101,5 @@ __all__ = [
     "map_parts",
     "merged",
     "named_results",
-    "said_bytes",
+    "said_in",
 ]

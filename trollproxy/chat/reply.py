@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from trollproxy.chat.parts import AnswerPart, Citation, Media, Refusal, State, Text, Thinking, TokenScore, ToolCall
+from trollproxy.chat.parts import AnswerPart, Citation, Media, Refusal, State, Text, TokenScore, ToolCall
 from trollproxy.chat.usage import Usage
 
 Finish = Literal[
@@ -183,12 +183,10 @@ def events_of(reply: Reply) -> list[StreamEvent]:
     return events
 
 
-def said_bytes(part: AnswerPart) -> int:
-    """Bytes of the answer itself, by which output is estimated where a provider gives no usage."""
-    match part:
-        case ToolCall():
-            return len(part.name.encode()) + len(part.arguments.encode())
-        case Media():
-            return len(part.data or part.url or "")
-        case Text() | Refusal() | Thinking():
-            return len(part.text.encode())
+def said_in(part: AnswerPart) -> bytes:
+    """The answer itself: by its length output is estimated where a provider gives no usage."""
+    if isinstance(part, ToolCall):
+        return (part.name + part.arguments).encode()
+    if isinstance(part, Media):
+        return (part.data or part.url or "").encode()
+    return part.text.encode()

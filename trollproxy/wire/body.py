@@ -15,6 +15,8 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN_MEMBER = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
 _UNKNOWN_KIND = re.compile(r"^Invalid value '.*' - at ", re.DOTALL)  # of a `type`; wrong words elsewhere read otherwise
+UNSAID = msgspec.Raw()  # the default of members that are not read at once; a member that is absent is this very object
+NULL = msgspec.Raw(b"null")
 MAX_MODEL_NAME = 256
 NOT_TRANSLATABLE = "not_translatable"
 
@@ -67,6 +69,11 @@ def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
         return None
 
 
+def inside(raw: msgspec.Raw) -> bytes:
+    """A JSON value without its quotes or braces."""
+    return bytes(raw)[1:-1]
+
+
 def replace_members(body: bytes, members: dict[str, object]) -> bytes:
     """The object with these top-level members set; all others keep their bytes and order.
 
@@ -83,7 +90,9 @@ def names_model_twice(body: bytes) -> bool:
     The provider must run what we priced, so such a body is written anew. `model` spelt with an escape (every letter of
     it is \u006x) cannot be counted by sight and is treated alike; nested members of that name only cost the rewrite.
     """
-    return len(_MODEL.findall(body)) != 1 or b"\\u006" in body
+    if b"\\" in body and b"\\u006" in body:  # most bodies have no escape at all, which is seen much sooner
+        return True
+    return len(_MODEL.findall(body)) != 1
 
 
 def as_object(arguments: str) -> msgspec.Raw:

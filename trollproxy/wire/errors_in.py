@@ -64,6 +64,7 @@ class _Whole(msgspec.Struct):
 _BODY = msgspec.json.Decoder(_ErrorBody)
 _WHOLE = msgspec.json.Decoder(_Whole)
 _NO_ERROR = (b"", b"null")
+_AN_ERROR = re.compile(rb'"error"(?!\s*:\s*null)')  # good answers of Responses all say that there is none
 _OBJECT = msgspec.json.Decoder(_ErrorObject | str)
 _DETAILS = msgspec.json.Decoder(list[_Detail])
 
@@ -144,7 +145,7 @@ def reply_error(status: int, headers: Mapping[str, str], body: bytes) -> Gateway
 
 def embedded_error(body: bytes) -> GatewayError | None:
     """The error that a whole answer with a good status holds, if it is one."""
-    if len(body) > MAX_ERROR_BODY or b'"error"' not in body:
+    if len(body) > MAX_ERROR_BODY or b'"error"' not in body or not _AN_ERROR.search(body):
         return None
     decoded = decode_reply(_WHOLE, body)
     raw = bytes(decoded.error) if decoded is not None else b""

@@ -46,6 +46,7 @@ class Whole(msgspec.Struct, frozen=True):
 
     usage: Usage | None
     text_bytes: int  # of the answer itself: text, reasoning and the arguments of tool calls
+    text_crc: int  # of the same: by which equal answers are known
 
 
 class StreamMeter(ABC):
@@ -65,9 +66,12 @@ class StreamMeter(ABC):
         self.may_end = False  # nothing but that last event is missing, which some providers never send
         self.error: GatewayError | None = None
 
-    def hear(self, text: bytes) -> None:
-        """A piece of the answer's own words."""
-        self.text_crc = crc32(text, self.text_crc)
+    def hear(self, said: bytes) -> None:
+        """A piece of the answer itself."""
+        if said:
+            self.text_bytes += len(said)
+            self.text_crc = crc32(said, self.text_crc)
+            self.has_output = True
 
     @abstractmethod
     def feed(self, data: bytes) -> bytes:
@@ -94,12 +98,17 @@ class Meter(StreamMeter):
         self._events = EventSplitter()
 
     def feed(self, data: bytes) -> bytes:
+        splitter = self._events
+        was_held = splitter.held
+        events = splitter.feed(data)
         passed = []
-        for event in self._events.feed(data):
+        for event in events:
             if self._read(event):
                 passed.append(event)
-            if self.error is not None:
+            elif self.error is not None:
                 break
+        if len(passed) == len(events) and not was_held and not splitter.held:
+            return data  # all of it, and nothing else: the usual piece is of whole events
         return b"".join(passed)
 
     def finish(self) -> bytes:

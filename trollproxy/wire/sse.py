@@ -22,37 +22,32 @@ EVENT_STREAM = "text/event-stream; charset=utf-8"
 class EventSplitter:
     """Cuts a byte stream into whole events."""
 
-    __slots__ = ("_buffer", "_limit", "_scanned")
+    __slots__ = ("_limit", "held")
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
-        self._buffer = b""
-        self._scanned = 0
+        self.held = b""  # what has arrived of an event that is not complete
         self._limit = limit
 
-    @property
-    def held(self) -> bytes:
-        """What has arrived of an event that is not complete."""
-        return self._buffer
-
     def feed(self, data: bytes) -> list[bytes]:
-        buffer = self._buffer + data if self._buffer else data
+        if not self.held and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
+            return [data]  # the usual piece: one event
+        buffer = self.held + data if self.held else data
         events = []
-        start, position = 0, max(0, self._scanned - _LONGEST_TERMINATOR + 1)
+        start, position = 0, max(0, len(self.held) - _LONGEST_TERMINATOR + 1)
         while match := _BLANK_LINE.search(buffer, position):
             position = match.end()
             events.append(buffer[start:position])
             start = position
-        self._buffer = buffer[start:]
-        self._scanned = len(self._buffer)
-        if self._scanned > self._limit:
+        self.held = buffer[start:]
+        if len(self.held) > self._limit:
             raise UpstreamBroken("The provider sent a stream event that is too large.")
         return events
 
 
 def event_data(event: bytes) -> bytes:
     """The event's data, lines joined as the specification says; empty for comments and bare blank lines."""
-    start = event.find(b"\n") + 1 if event.startswith(b"event:") else 0
-    if event.startswith(b"data: ", start) and event.find(b"\n", start) >= len(event) - 2:
+    start = event.find(b"\n") + 1 if event[:6] == b"event:" else 0
+    if event[start : start + 6] == b"data: " and event.find(b"\n", start) >= len(event) - 2:
         return event[start + 6 :].strip()
     lines = [line[5:].removeprefix(b" ") for line in _LINE_END.split(event) if line.startswith(b"data:")]
     return b"\n".join(lines).strip()

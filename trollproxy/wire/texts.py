@@ -7,7 +7,6 @@ changes are put together anew from the bytes of their members; where nothing doe
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
-from zlib import crc32
 
 import msgspec
 
@@ -170,26 +169,6 @@ class _NoPen:
 
 
 NO_PEN = _NoPen()
-
-
-class _CrcPen:
-    """Hears what stands there."""
-
-    def __init__(self) -> None:
-        self.crc = 0
-
-    def write(self, key: Key, text: str) -> str:  # noqa: ARG002 - the protocol's
-        self.crc = crc32(text.encode(), self.crc)
-        return text
-
-    def end(self, key: Key) -> None: ...
-
-
-def crc_of(body: bytes, place: Place) -> int:
-    """By which equal texts are known."""
-    pen = _CrcPen()
-    edit_body(body, place, pen)
-    return pen.crc
 
 
 class PlaceDropper:

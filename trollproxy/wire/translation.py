@@ -5,6 +5,7 @@ What the provider's format has no words for is refused here, by its table, under
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from zlib import crc32
 
 import msgspec
 
@@ -21,7 +22,7 @@ from trollproxy.chat import (
     Request,
     StreamEvent,
     features_of,
-    said_bytes,
+    said_in,
 )
 from trollproxy.errors import GatewayError, InvalidRequest
 from trollproxy.wire.adapt import Adaptation
@@ -101,8 +102,8 @@ class Translation:
     def read_whole(self, body: bytes) -> tuple[Whole, bytes]:
         reply = self._adaptation.restore_reply(self.upstream.tongue.read_reply(body, self._asked))
         self.remember(reply.choices)
-        text_bytes = sum(said_bytes(part) for choice in reply.choices for part in choice.parts)
-        return Whole(reply.usage, text_bytes), self._client.tongue.write_reply(reply, self._asked)
+        said = b"".join([said_in(part) for choice in reply.choices for part in choice.parts])
+        return Whole(reply.usage, len(said), crc32(said)), self._client.tongue.write_reply(reply, self._asked)
 
     def remember(self, choices: tuple[Choice, ...]) -> None:
         for choice in choices:
@@ -159,21 +160,14 @@ class _TranslatedStream(StreamMeter):
         self._gathering.take(event)
         match event:
             case PartStarted():
-                self._add(said_bytes(event.part))
+                self.hear(said_in(event.part))
             case PartGrew():
-                text = event.text.encode()
-                self._add(len(text))
-                self.hear(text)
+                self.hear(event.text.encode())
             case Counted():
                 self.usage, self.is_usage_final = event.usage, event.is_final
             case Ended():
                 self.is_complete = True
                 self._translation.remember(self._gathering.reply().choices)
-
-    def _add(self, size: int) -> None:
-        if size:
-            self.text_bytes += size
-            self.has_output = True
 
     def write_error(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002 - the writer knows it
         return self._writer.fail(error)

@@ -24,7 +24,7 @@ from trollproxy.chat import (
     Usage,
     collect,
     events_of,
-    said_bytes,
+    said_in,
 )
 
 SIGNATURE = State("anthropic", "c2ln")
@@ -82,7 +82,7 @@ def test_every_choice_has_its_own_parts() -> None:
 
 
 def test_what_was_said_is_measured_in_bytes() -> None:
-    assert said_bytes(Text(text="é")) == 2
-    assert said_bytes(ToolCall(call_id="x", name="f", arguments="{}")) == 3
-    assert said_bytes(Media(kind="image", data="aaaa")) == 4
-    assert said_bytes(Thinking(state=SIGNATURE)) == 0
+    assert len(said_in(Text(text="é"))) == 2
+    assert len(said_in(ToolCall(call_id="x", name="f", arguments="{}"))) == 3
+    assert len(said_in(Media(kind="image", data="aaaa"))) == 4
+    assert len(said_in(Thinking(state=SIGNATURE))) == 0

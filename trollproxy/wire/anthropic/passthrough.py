@@ -6,6 +6,7 @@ text length, message_stop, errors.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from zlib import crc32
 
 import msgspec
 
@@ -16,7 +17,14 @@ from trollproxy.wire.anthropic.foreign_thoughts import without_foreign
 from trollproxy.wire.anthropic.texts import TEXTS
 from trollproxy.wire.anthropic.tongue import AnthropicTongue
 from trollproxy.wire.anthropic.usage import UsageObject, overwrite, to_usage
-from trollproxy.wire.body import check_model, decode_reply, decode_request, names_model_twice, replace_members
+from trollproxy.wire.body import (
+    UNSAID,
+    check_model,
+    decode_reply,
+    decode_request,
+    names_model_twice,
+    replace_members,
+)
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
 from trollproxy.wire.sse import EVENT_STREAM, event_data
@@ -24,32 +32,32 @@ from trollproxy.wire.sse import EVENT_STREAM, event_data
 DEFAULT_VERSION = "2023-06-01"  # what a client that names none was written against
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     model: str
     messages: list[msgspec.Raw]
     max_tokens: int
     stream: bool | None = None
 
 
-class _CountRequest(msgspec.Struct):
+class _CountRequest(msgspec.Struct, gc=False):
     model: str
     messages: list[msgspec.Raw]
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     """A piece of a block, or a whole one."""
 
     text: str | None = None
     thinking: str | None = None
     partial_json: str | None = None
-    input: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = UNSAID
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     usage: UsageObject | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     type: str
     message: _Message | None = None
     usage: UsageObject | None = None
@@ -57,7 +65,7 @@ class _Event(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
 
 
-class _Reply(msgspec.Struct):
+class _Reply(msgspec.Struct, gc=False):
     content: list[_Delta]
     usage: UsageObject | None = None
 
@@ -93,8 +101,9 @@ class _MessagesMeter(Meter):
         return error_event(error, request_id)
 
     def _take(self, event: _Event) -> None:
-        if event.type == "content_block_delta" and event.delta is not None:
-            self._count(event.delta)
+        if event.type == "content_block_delta":
+            if event.delta is not None:
+                self.hear(_said_in(event.delta))
         elif event.type == "message_stop":
             self.is_complete = True
         usage = event.message.usage if event.message is not None else event.usage
@@ -102,14 +111,6 @@ class _MessagesMeter(Meter):
             self._counted = overwrite(self._counted, usage)
             self.usage = to_usage(self._counted)
             self.is_usage_final = event.type == "message_delta"
-
-    def _count(self, delta: _Delta) -> None:
-        size = _size_of(delta)
-        if size:
-            self.text_bytes += size
-            self.has_output = True
-        if delta.text:
-            self.hear(delta.text.encode())
 
 
 class Anthropic:
@@ -159,7 +160,8 @@ class Anthropic:
         if reply is None:
             raise UpstreamBroken("The provider's answer is not of its format.")
         usage = to_usage(reply.usage) if reply.usage is not None else None
-        return Whole(usage, sum(_size_of(block) for block in reply.content))
+        said = b"".join(map(_said_in, reply.content))
+        return Whole(usage, len(said), crc32(said))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error_status(error), error_body(error, request_id)
@@ -189,7 +191,9 @@ def _require_messages(messages: list[msgspec.Raw]) -> None:
         raise InvalidRequest("`messages` must hold at least one message.", param="messages")
 
 
-def _size_of(delta: _Delta) -> int:
-    """Bytes of the answer itself."""
-    texts = sum(len(text.encode()) for text in (delta.text, delta.thinking, delta.partial_json) if text)
-    return texts + len(bytes(delta.input))
+def _said_in(delta: _Delta) -> bytes:
+    """The answer itself."""
+    if delta.text and delta.input is UNSAID and not delta.thinking and not delta.partial_json:
+        return delta.text.encode()
+    said = (delta.text or "") + (delta.thinking or "") + (delta.partial_json or "")
+    return said.encode() + bytes(delta.input)

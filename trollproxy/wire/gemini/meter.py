@@ -7,7 +7,7 @@ carries the last reason is held back until then, so that the charge is made befo
 import msgspec
 
 from trollproxy.errors import GatewayError, UpstreamBroken
-from trollproxy.wire.body import decode_reply
+from trollproxy.wire.body import NULL, UNSAID, decode_reply
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Meter
 from trollproxy.wire.gemini.errors_out import error_object
@@ -15,49 +15,48 @@ from trollproxy.wire.gemini.events import Array, framing, is_plain, last_words, 
 from trollproxy.wire.gemini.usage import UsageMetadata, read_usage
 
 _MEDIA_BYTES = 5_160  # an image is billed as 1,290 tokens, whatever the size of its base64
-_NOTHING = (b"", b"null")
 
 
-class _Call(msgspec.Struct, rename="camel"):
+class _Call(msgspec.Struct, rename="camel", gc=False):
     name: str | None = None
-    args: msgspec.Raw = msgspec.Raw()
-    partial_args: msgspec.Raw = msgspec.Raw()
+    args: msgspec.Raw = UNSAID
+    partial_args: msgspec.Raw = UNSAID
 
 
-class _Part(msgspec.Struct, rename="camel"):
+class _Part(msgspec.Struct, rename="camel", gc=False):
     text: str | None = None
     function_call: _Call | None = None
-    inline_data: msgspec.Raw = msgspec.Raw()
-    executable_code: msgspec.Raw = msgspec.Raw()
-    code_execution_result: msgspec.Raw = msgspec.Raw()
+    inline_data: msgspec.Raw = UNSAID
+    executable_code: msgspec.Raw = UNSAID
+    code_execution_result: msgspec.Raw = UNSAID
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, gc=False):
     parts: list[_Part] | None = None
 
 
-class _Grounding(msgspec.Struct, rename="camel"):
+class _Grounding(msgspec.Struct, rename="camel", gc=False):
     web_search_queries: list[str] | None = None
 
 
-class _Candidate(msgspec.Struct, rename="camel"):
+class _Candidate(msgspec.Struct, rename="camel", gc=False):
     content: _Content | None = None
     finish_reason: str | None = None
     index: int | None = None
     grounding_metadata: _Grounding | None = None
 
 
-class _Feedback(msgspec.Struct, rename="camel"):
+class _Feedback(msgspec.Struct, rename="camel", gc=False):
     block_reason: str | None = None
 
 
-class Answer(msgspec.Struct, rename="camel"):
+class Answer(msgspec.Struct, rename="camel", gc=False):
     """A whole answer, or one chunk of a stream: they have one shape."""
 
     candidates: list[_Candidate] | None = None
     usage_metadata: UsageMetadata | None = None
     prompt_feedback: _Feedback | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = UNSAID
 
 
 ANSWER = msgspec.json.Decoder(Answer)
@@ -73,13 +72,18 @@ def read_answer(data: bytes) -> Answer | None:
 
 
 def is_error(answer: Answer) -> bool:
-    return bytes(answer.error) not in _NOTHING
+    return answer.error is not UNSAID and answer.error != NULL
 
 
-def said_by(answer: Answer) -> int:
-    """Bytes of the answer itself."""
-    contents = (candidate.content for candidate in answer.candidates or ())
-    return sum(_size_of(part) for content in contents if content for part in content.parts or ())
+def said_by(answer: Answer) -> tuple[int, bytes]:
+    """How much of the answer itself there is, and what an equal one is known by."""
+    size, said = 0, b""
+    for candidate in answer.candidates or ():
+        for part in (candidate.content.parts if candidate.content is not None else None) or ():
+            more, words = _said_in(part)
+            size += more
+            said += words
+    return size, said
 
 
 def searches_of(answer: Answer) -> int:
@@ -112,7 +116,7 @@ class GenerateMeter(Meter):
                 self._held = []
             if self.error is not None:
                 break
-        return b"".join(passed)
+        return passed[0] if len(passed) == 1 else b"".join(passed)
 
     def finish(self) -> bytes:
         rest = super().finish()
@@ -145,13 +149,15 @@ class GenerateMeter(Meter):
         return True
 
     def _take(self, answer: Answer) -> None:
+        size, said = said_by(answer)
+        if size:
+            self.hear(said)
+            self.text_bytes += size - len(said)  # media count as what they are billed as
         for candidate in answer.candidates or ():
             number = candidate.index or 0
             self._seen.add(number)
             if candidate.finish_reason:
                 self._finished.add(number)
-            if candidate.content is not None:
-                self._add(candidate.content)
             if candidate.grounding_metadata is not None:
                 self._searches = max(self._searches, len(candidate.grounding_metadata.web_search_queries or ()))
         if answer.prompt_feedback is not None and answer.prompt_feedback.block_reason:
@@ -161,19 +167,15 @@ class GenerateMeter(Meter):
             self.usage = read_usage(answer.usage_metadata, tool_requests=self._searches) or self.usage
         self.is_usage_final = self.usage is not None and self.may_end
 
-    def _add(self, content: _Content) -> None:
-        size = sum([_size_of(part) for part in content.parts or ()])
-        self.hear("".join([part.text for part in content.parts or () if part.text]).encode())
-        if size:
-            self.text_bytes += size
-            self.has_output = True
 
-
-def _size_of(part: _Part) -> int:
-    if part.text is not None:
-        return len(part.text.encode())
+def _said_in(part: _Part) -> tuple[int, bytes]:
     call = part.function_call
-    if call is not None:
-        return len((call.name or "").encode()) + len(bytes(call.args)) + len(bytes(call.partial_args))
-    media = _MEDIA_BYTES if bytes(part.inline_data) not in _NOTHING else 0
-    return media + len(bytes(part.executable_code)) + len(bytes(part.code_execution_result))
+    if part.text is not None:
+        said = part.text.encode()
+    elif call is not None:
+        said = (call.name or "").encode() + bytes(call.args) + bytes(call.partial_args)
+    else:
+        said = bytes(part.executable_code) + bytes(part.code_execution_result)
+        if part.inline_data is not UNSAID and part.inline_data != NULL:
+            return len(said) + _MEDIA_BYTES, said + bytes(part.inline_data)
+    return len(said), said

@@ -7,6 +7,7 @@ them.
 
 import re
 from collections.abc import Mapping
+from zlib import crc32
 
 import msgspec
 
@@ -123,7 +124,8 @@ class Gemini:
             raise UpstreamBroken("The provider's answer is not of its format.")
         counted = answer.usage_metadata
         usage = read_usage(counted, tool_requests=searches_of(answer)) if counted is not None else None
-        return Whole(usage, said_by(answer))
+        text_bytes, said = said_by(answer)
+        return Whole(usage, text_bytes, crc32(said))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error.status, msgspec.json.encode(error_object(error, request_id))

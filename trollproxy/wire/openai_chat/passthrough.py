@@ -5,12 +5,22 @@ without a usage event cannot be billed exactly, so one is always asked for and k
 """
 
 from collections.abc import Mapping
+from zlib import crc32
 
 import msgspec
 
 from trollproxy.chat import Ask, FormatName
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
-from trollproxy.wire.body import check_model, decode_reply, decode_request, names_model_twice, replace_members
+from trollproxy.wire.body import (
+    NULL,
+    UNSAID,
+    check_model,
+    decode_reply,
+    decode_request,
+    inside,
+    names_model_twice,
+    replace_members,
+)
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
 from trollproxy.wire.openai_chat.answers import Said, read_usage
@@ -20,11 +30,11 @@ from trollproxy.wire.openai_chat.tongue import ChatTongue
 from trollproxy.wire.sse import EVENT_STREAM, event_data
 
 
-class _StreamOptions(msgspec.Struct):
+class _StreamOptions(msgspec.Struct, gc=False):
     include_usage: bool | None = None
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     model: str
     messages: list[msgspec.Raw]
     stream: bool | None = None
@@ -34,12 +44,12 @@ class _Request(msgspec.Struct):
     n: int | None = None
 
 
-class _Call(msgspec.Struct):
+class _Call(msgspec.Struct, gc=False):
     function: Said | None = None
     custom: Said | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     """What is counted of `answers.Delta`, no more: an odd member elsewhere must not end a stream that only passes."""
 
     content: str | list[msgspec.Raw] | None = None  # a list of parts: rare, and counted as it stands
@@ -50,30 +60,29 @@ class _Delta(msgspec.Struct):
     function_call: Said | None = None
 
 
-class _ChunkChoice(msgspec.Struct):
+class _ChunkChoice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     choices: list[_ChunkChoice] | None = None
-    usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = UNSAID
+    error: msgspec.Raw = UNSAID
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     message: _Delta | None = None
 
 
-class _Reply(msgspec.Struct):
+class _Reply(msgspec.Struct, gc=False):
     choices: list[_Choice]
-    usage: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = UNSAID
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
 _CHUNK = msgspec.json.Decoder(_Chunk)
 _REPLY = msgspec.json.Decoder(_Reply)
-_NOTHING = (b"", b"null")
 
 
 class _ChatMeter(Meter):
@@ -85,10 +94,10 @@ class _ChatMeter(Meter):
 
     def _read(self, event: bytes) -> bool:
         data = event_data(event)
+        if not data:
+            return True
         if data == b"[DONE]":
             self.is_complete = True
-            return True
-        if not data:
             return True
         chunk = decode_reply(_CHUNK, data)
         if chunk is None:
@@ -97,31 +106,22 @@ class _ChatMeter(Meter):
         return self._read_chunk(chunk)
 
     def _read_chunk(self, chunk: _Chunk) -> bool:
-        if bytes(chunk.error) not in _NOTHING:
+        if chunk.error is not UNSAID and chunk.error != NULL:
             self.error = stream_error(bytes(chunk.error))
             return False
         for choice in chunk.choices or ():
             if choice.delta is not None:
-                self._count(choice.delta)
+                self.hear(_said_in(choice.delta))
             if choice.finish_reason:
                 self.may_end = True
-        usage = bytes(chunk.usage)
-        if usage in _NOTHING:
+        if chunk.usage is UNSAID or chunk.usage == NULL:
             return True
-        self.usage = read_usage(usage) or self.usage
+        self.usage = read_usage(bytes(chunk.usage)) or self.usage
         self.is_usage_final = self.usage is not None and (self.may_end or not chunk.choices)
         return self._wants_usage or bool(chunk.choices)
 
     def write_error(self, error: GatewayError, request_id: str) -> bytes:
         return error_event(error, request_id)
-
-    def _count(self, delta: _Delta) -> None:
-        size = _size_of(delta)
-        if size:
-            self.text_bytes += size
-            self.has_output = True
-        if isinstance(delta.content, str):
-            self.hear(delta.content.encode())
 
 
 class OpenAIChat:
@@ -180,8 +180,8 @@ class OpenAIChat:
         reply = decode_reply(_REPLY, body)
         if reply is None:
             raise UpstreamBroken("The provider's answer is not of its format.")
-        text_bytes = sum(_size_of(choice.message) for choice in reply.choices if choice.message is not None)
-        return Whole(read_usage(bytes(reply.usage)), text_bytes)
+        said = b"".join([_said_in(choice.message) for choice in reply.choices if choice.message is not None])
+        return Whole(read_usage(bytes(reply.usage)), len(said), crc32(said))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error.status, error_body(error, request_id)
@@ -212,21 +212,22 @@ def _stream_options(body: bytes) -> dict[str, msgspec.Raw]:
     return decode_request(_ANY_STREAM_OPTIONS, body).stream_options or {}
 
 
-def _size_of(delta: _Delta) -> int:
-    """Bytes of the answer itself."""
+def _said_in(delta: _Delta) -> bytes:
+    """The answer itself."""
     content = delta.content
-    size = sum(len(bytes(part)) for part in content) if isinstance(content, list) else _length(content)
-    size += _length(delta.refusal) + _length(delta.reasoning_content or delta.reasoning)
+    words = content.encode() if isinstance(content, str) else b"".join(map(bytes, content or ()))
+    thoughts = delta.reasoning_content or delta.reasoning
+    if thoughts or delta.refusal:
+        words += (delta.refusal or "").encode() + (thoughts or "").encode()
+    if delta.tool_calls or delta.function_call:
+        words += _called_in(delta)
+    return words
+
+
+def _called_in(delta: _Delta) -> bytes:
     called = [delta.function_call]
     for call in delta.tool_calls or ():
         called += (call.function, call.custom)
-    return size + sum(_length(said.name) + _inside(said.arguments) + _length(said.input) for said in called if said)
-
-
-def _inside(raw: msgspec.Raw) -> int:
-    """Bytes of a JSON value without its quotes or braces."""
-    return max(0, len(bytes(raw)) - 2)
-
-
-def _length(text: str | None) -> int:
-    return len(text.encode()) if text else 0
+    return b"".join(
+        (said.name or "").encode() + inside(said.arguments) + (said.input or "").encode() for said in called if said
+    )

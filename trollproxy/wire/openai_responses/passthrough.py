@@ -5,12 +5,21 @@ the end, errors. An answer that is made in the background is refused: it is fetc
 """
 
 from collections.abc import Mapping
+from zlib import crc32
 
 import msgspec
 
 from trollproxy.chat import Ask, FormatName, Thinking
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
-from trollproxy.wire.body import check_model, decode_reply, decode_request, names_model_twice, replace_members
+from trollproxy.wire.body import (
+    UNSAID,
+    check_model,
+    decode_reply,
+    decode_request,
+    inside,
+    names_model_twice,
+    replace_members,
+)
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
 from trollproxy.wire.openai_responses.failures import failed_stream, write_error
@@ -21,52 +30,52 @@ from trollproxy.wire.openai_responses.usage import read_usage
 from trollproxy.wire.sse import EVENT_STREAM, event_data
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     model: str
     input: str | list[msgspec.Raw] | None = None
     stream: bool | None = None
     max_output_tokens: int | None = None
     background: bool | None = None
     previous_response_id: str | None = None
-    conversation: msgspec.Raw = msgspec.Raw()
-    prompt: msgspec.Raw = msgspec.Raw()
+    conversation: msgspec.Raw = UNSAID
+    prompt: msgspec.Raw = UNSAID
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     id: str = ""
-    usage: msgspec.Raw = msgspec.Raw()
-    tool_usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = UNSAID
+    tool_usage: msgspec.Raw = UNSAID
+    error: msgspec.Raw = UNSAID
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     type: str
     sequence_number: int = 0
-    delta: msgspec.Raw = msgspec.Raw()
-    text: msgspec.Raw = msgspec.Raw()
-    refusal: msgspec.Raw = msgspec.Raw()
-    arguments: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
+    delta: msgspec.Raw = UNSAID
+    text: msgspec.Raw = UNSAID
+    refusal: msgspec.Raw = UNSAID
+    arguments: msgspec.Raw = UNSAID
+    input: msgspec.Raw = UNSAID
     response: _Response | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = UNSAID
 
 
-class _Said(msgspec.Struct):
+class _Said(msgspec.Struct, gc=False):
     """An output item, a part of one, or a piece of a summary."""
 
     text: str | None = None
     refusal: str | None = None
-    arguments: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
+    arguments: msgspec.Raw = UNSAID
+    input: msgspec.Raw = UNSAID
     name: str | None = None
     content: list["_Said"] | None = None
     summary: list["_Said"] | None = None
 
 
-class _Reply(msgspec.Struct):
+class _Reply(msgspec.Struct, gc=False):
     output: list[_Said]
-    usage: msgspec.Raw = msgspec.Raw()
-    tool_usage: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = UNSAID
+    tool_usage: msgspec.Raw = UNSAID
 
 
 class _Carrier(msgspec.Struct):
@@ -124,21 +133,15 @@ class _ResponsesMeter(Meter):
             self.is_complete = event.type in _LAST
         elif event.type.endswith(".delta"):
             self._unheard = False
-            self._add(_inside(event.delta))
-            self.hear(bytes(event.delta)[1:-1])
+            self.hear(inside(event.delta))
         elif event.type.endswith(".done"):
             if self._unheard:
-                self._add(sum(map(_inside, (event.text, event.refusal, event.arguments, event.input))))
+                self.hear(b"".join(map(inside, (event.text, event.refusal, event.arguments, event.input))))
             self._unheard = True
 
     def _count(self, response: _Response) -> None:
         self.usage = read_usage(bytes(response.usage), bytes(response.tool_usage)) or self.usage
         self.is_usage_final = self.usage is not None
-
-    def _add(self, size: int) -> None:
-        if size:
-            self.text_bytes += size
-            self.has_output = True
 
     def write_error(self, error: GatewayError, request_id: str) -> bytes:
         # The client has seen the provider's id and numbers; another id would be a broken stream to it.
@@ -200,7 +203,8 @@ class OpenAIResponses:
         if reply is None:
             raise UpstreamBroken("The provider's answer is not of its format.")
         usage = read_usage(bytes(reply.usage), bytes(reply.tool_usage))
-        return Whole(usage, sum(map(_size_of, reply.output)))
+        said = b"".join(map(_said_in, reply.output))
+        return Whole(usage, len(said), crc32(said))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error.status, write_error(error, request_id)
@@ -243,13 +247,11 @@ def _own(item: msgspec.Raw) -> list[msgspec.Raw]:
     return [own] if own is not None else []
 
 
-def _size_of(said: _Said) -> int:
-    """Bytes of the answer itself."""
-    own = sum(len(text.encode()) for text in (said.text, said.refusal, said.name) if text)
-    inner = sum(map(_size_of, (*(said.content or ()), *(said.summary or ()))))
-    return own + inner + _inside(said.arguments) + _inside(said.input)
-
-
-def _inside(raw: msgspec.Raw) -> int:
-    """Bytes of a JSON value without its quotes or braces."""
-    return max(0, len(bytes(raw)) - 2)
+def _said_in(item: _Said) -> bytes:
+    """The answer itself."""
+    said = ((item.text or "") + (item.refusal or "") + (item.name or "")).encode()
+    said += inside(item.arguments) + inside(item.input)
+    for inner in (item.content, item.summary):
+        if inner:
+            said += b"".join(map(_said_in, inner))
+    return said
