@@ -73,7 +73,7 @@ def test_every_hold_of_the_pipeline_is_watched_and_ends() -> None:
         holds.watch = lambda *args, **more: (opened.append(args[1]), watch(*args, **more))[1]  # type: ignore[method-assign,func-returns-value]
         pipeline = house.pipeline()
         pipeline._billing = Billing(house.sink, HoldPolicy(), holds)
-        await asyncio.create_task(pipeline.serve(house.request(), house.client))
+        await asyncio.create_task(pipeline.serve(house.request(), house.client, ask()))
         assert (opened, len(holds)) == (["req_1"], 0)
 
     play(lambda: House(whole()), scene)

@@ -54,7 +54,7 @@ class Paced(TwoProviders):
 
     def come(self, key: str = ENVIRONMENT_KEY) -> tuple[FakeClientStream, asyncio.Task[None]]:
         client = FakeClientStream(checkpoints=self.checkpoints)
-        return client, asyncio.create_task(self.pipeline().serve(self.request(ask(), key), client))
+        return client, asyncio.create_task(self.pipeline().serve(self.request(key), client, self.arriving(ask())))
 
 
 async def turns(count: int = 30) -> None:

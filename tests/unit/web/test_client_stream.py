@@ -27,7 +27,8 @@ class FakeTransport:
 class FakeProtocol:
     """aiohttp's side: whether the transport takes more."""
 
-    def __init__(self) -> None:
+    def __init__(self, transport: "FakeTransport") -> None:
+        self.transport = transport
         self.writing_paused = False
         self.writable = asyncio.Event()
         self.error: Exception | None = None
@@ -44,10 +45,10 @@ class Line:
     def __init__(
         self, version: HttpVersion = HttpVersion11, *, asked: bool = True, offered: bool = True, is_read: bool = True
     ) -> None:
-        self.transport, self.protocol = FakeTransport(), FakeProtocol()
+        self.transport = FakeTransport()
+        self.protocol = FakeProtocol(self.transport)
         request: Any = SimpleNamespace(
             protocol=self.protocol,
-            transport=self.transport,
             version=version,
             keep_alive=asked,
             content=SimpleNamespace(is_eof=lambda: is_read),
