@@ -43,7 +43,6 @@ from trollproxy.policy.vault import Vault
 from trollproxy.ports import Store
 from trollproxy.records import Wallet
 from trollproxy.store.data_dir import DataDir
-from trollproxy.store.mongo import MongoStore
 from trollproxy.store.sqlite import SqliteStore
 from trollproxy.telemetry.logs import Logs
 from trollproxy.telemetry.metrics import Metrics
@@ -73,6 +72,8 @@ def open_data_dir(settings: Settings) -> DataDir:
 
 def build_store(settings: Settings, data_dir: DataDir) -> Store:
     if settings.mongodb_uri is not None:
+        from trollproxy.store.mongo import MongoStore  # noqa: PLC0415 - a driver that SQLite need not wait for
+
         return MongoStore(str(settings.mongodb_uri))
     return SqliteStore(data_dir.database)
 
