@@ -6,11 +6,15 @@ a small number is.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from trollproxy.gateway.exchange import Attempt, Exchange
 from trollproxy.policy.pricing import usd
 from trollproxy.telemetry.logs import LineFormat, json_value, stamp, text_value
 
+# Names of users, models and keys, addresses of peers: all short, and chosen by those who run the gateway. At about 300
+# bytes they are 1 MB.
+MAX_KNOWN = 4_096
 MAX_RETRY_DIGITS = 3
 _NULL = "null"
 
@@ -32,10 +36,11 @@ class AccessLog:
 
     def __init__(self, line_format: LineFormat, write: Callable[[str], None]) -> None:
         self._line, self._quote = (_TEXT, text_value) if line_format == "text" else (_JSON, json_value)
+        self._quote_known = lru_cache(MAX_KNOWN)(self._quote)
         self._write = write
 
     def tell(self, exchange: Exchange, duration_s: float) -> None:
-        quote = self._quote
+        quote = self._quote_known
         request, caller, error = exchange.request, exchange.caller, exchange.error
         model, supplier, upstream_key = exchange.model, exchange.supplier, exchange.upstream_key
         usage, attempts = exchange.charged, exchange.attempts
@@ -57,7 +62,7 @@ class AccessLog:
             quote(exchange.cached) if exchange.cached is not None else _NULL,
             usd(exchange.cost_nusd),
             duration_s * 1000,
-            quote(" ".join(map(_told, attempts))) if len(attempts) > 1 else _NULL,
+            self._quote(" ".join(map(_told, attempts))) if len(attempts) > 1 else _NULL,
             quote(retries) if retries is not None and _is_small_number(retries) else _NULL,
         )
         self._write(line)

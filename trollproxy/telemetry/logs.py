@@ -34,8 +34,6 @@ MAX_WAITING = 8_192
 MAX_LINES_PER_WRITE = 128
 # A line may be this late. At 1,000 records/s it makes 20 wakings out of 1,000.
 GATHER_S = 0.05
-# The names of users, models and keys, and the addresses of peers, that are met again: at about 300 bytes, 1 MB.
-MAX_KNOWN_VALUES = 4_096
 # A line must fit the 16 kB that container runtimes split at, whatever somebody puts into one value.
 MAX_TEXT = 4_096
 MAX_DEPTH = 4
@@ -257,19 +255,15 @@ def stamp(at_s: float) -> str:
     return _second(whole_s) + _MILLISECONDS[int((at_s - whole_s) * 1000)]
 
 
-@lru_cache(MAX_KNOWN_VALUES)
-def text_value(text: str | None) -> str:
+def text_value(text: str) -> str:
     """What stands after `name=`: bare where that can be, else as in JSON."""
-    if text is None:
-        return "null"
     words = _words(text)
     quoted = words if _BARE.fullmatch(words) else msgspec.json.encode(words).decode()
     return quoted.translate(_TEXT_ESCAPES)
 
 
-@lru_cache(MAX_KNOWN_VALUES)
-def json_value(text: str | None) -> str:
-    return "null" if text is None else msgspec.json.encode(_words(text)).decode().translate(_JSON_ESCAPES)
+def json_value(text: str) -> str:
+    return msgspec.json.encode(_words(text)).decode().translate(_JSON_ESCAPES)
 
 
 class _TextFormatter(logging.Formatter):
