@@ -16,6 +16,7 @@ from trollproxy.config import Settings, build_catalog
 from trollproxy.control.accounts import AccountOffice
 from trollproxy.control.auditor import Auditor, register_audit_gauges
 from trollproxy.errors import GatewayError
+from trollproxy.gateway.access_log import AccessLog
 from trollproxy.gateway.attempt import Attempts
 from trollproxy.gateway.billing import Billing, HoldPolicy
 from trollproxy.gateway.callers import CallerPolicy, Callers
@@ -42,8 +43,8 @@ from trollproxy.policy.vault import Vault
 from trollproxy.ports import Store
 from trollproxy.records import Wallet
 from trollproxy.store.data_dir import DataDir
-from trollproxy.store.mongo import MongoStore
 from trollproxy.store.sqlite import SqliteStore
+from trollproxy.telemetry.logs import Logs
 from trollproxy.telemetry.metrics import Metrics
 from trollproxy.upstream.client import Client
 from trollproxy.web.connection import ConnectionLimits, Known
@@ -72,6 +73,8 @@ def open_data_dir(settings: Settings) -> DataDir:
 
 def build_store(settings: Settings, data_dir: DataDir) -> Store:
     if settings.mongodb_uri is not None:
+        from trollproxy.store.mongo import MongoStore  # noqa: PLC0415 - a driver that SQLite need not wait for
+
         return MongoStore(str(settings.mongodb_uri))
     return SqliteStore(data_dir.database)
 
@@ -93,11 +96,15 @@ class Gateway:
     callers: Callers
     auditor: Auditor
 
-    def __init__(self, settings: Settings, *, read_settings: Callable[[], Settings]) -> None:
-        """`read_settings` reads the configuration anew for a reload; it raises GatewayError where it is bad."""
+    def __init__(self, settings: Settings, *, read_settings: Callable[[], Settings], logs: Logs | None = None) -> None:
+        """`read_settings` reads the configuration anew for a reload; it raises GatewayError where it is bad.
+
+        `logs` is where each request leaves its line; without them it leaves none.
+        """
         require_c_parser()
         self._settings = settings
         self._read_settings = read_settings
+        self._logs = logs
         self._shown = settings  # what the snapshot was made of
         self._reloading = asyncio.Lock()  # so that what was read last is what is shown
         self._opened = AsyncExitStack()
@@ -166,7 +173,9 @@ class Gateway:
             self._listening.append(listening)
 
     def _build_observer(self) -> Observer:
-        observer = Observer(self.metrics)
+        logs = self._logs
+        access_log = AccessLog(logs.format, logs.write) if logs is not None and logs.shows_info else None
+        observer = Observer(self.metrics, access_log)
         self.metrics.counter(
             "provider_cache_answers",
             "Answers that a provider gave from its cache, by how that was seen.",

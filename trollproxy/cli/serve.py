@@ -26,7 +26,7 @@ _ENDED_AT_ONCE = 130  # what shells call a program that was interrupted
 async def serve(settings: Settings, *, read_settings: Callable[[], Settings]) -> int:
     logs = configure(level=settings.log_level, format=settings.log.format, stream=sys.stderr)
     try:
-        gateway = Gateway(settings, read_settings=_for_reload(read_settings))
+        gateway = Gateway(settings, read_settings=_for_reload(read_settings), logs=logs)
         logs_dropped(gateway, lambda: logs.dropped)
         return await _run(gateway, settings)
     finally:

@@ -5,46 +5,41 @@ same request that agree in length and checksum were not thought of twice, unless
 so. It is a hint for people: nothing is billed by it. Time is passed in.
 """
 
-from collections import OrderedDict
 from typing import Literal
 
-import msgspec
-
 Source = Literal["usage", "identical"]
+Asked = tuple[str, str, int]  # provider, model, hash of the request
+Answer = tuple[int, int]  # bytes and checksum of the text
 
 WINDOW_S = 600.0  # caches of whole answers keep them for minutes
-MAX_REMEMBERED = 8_192  # some 2 MB
+MAX_REMEMBERED = 8_192  # some 2 MB; at least half of it is always the newest
 SHORTEST = 64  # bytes: "Yes." is said twice without any cache
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What an answer is known again by."""
-
-    text_bytes: int
-    text_crc: int
-
-
 class Echoes:
-    """The answers of the last minutes, by provider, model and request."""
+    """The answers of the last minutes, by provider, model and request.
+
+    They are remembered in two halves, of which the older is dropped whole when the younger is full: to keep the exact
+    order of use costs several times as much, and a hint does not need it.
+    """
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[str, str, int], tuple[float, Answer]] = OrderedDict()
+        self._younger: dict[int, tuple[float, Answer]] = {}  # by the hash of Asked: 64 bits, and no string is kept
+        self._older: dict[int, tuple[float, Answer]] = {}
         self.counts: dict[tuple[str, ...], float] = {}  # provider, model, source
 
-    def hear(self, asked: tuple[str, str, int], answer: Answer, *, read_tokens: int, now_s: float) -> Source | None:
+    def hear(self, asked: Asked, answer: Answer, *, read_tokens: int, now_s: float) -> Source | None:
         """Where a complete answer came from, as far as can be seen; None: from the model. The provider's word first."""
-        is_echo = self._is_echo(asked, answer, now_s)
+        is_echo = answer[0] >= SHORTEST and self._is_echo(hash(asked), answer, now_s)
         source: Source | None = "usage" if read_tokens else "identical" if is_echo else None
         if source is not None:
             label = (*asked[:2], source)
             self.counts[label] = self.counts.get(label, 0) + 1
         return source
 
-    def _is_echo(self, asked: tuple[str, str, int], answer: Answer, now_s: float) -> bool:
-        if answer.text_bytes < SHORTEST:
-            return False
-        before = self._seen.pop(asked, None)
-        self._seen[asked] = (now_s, answer)
-        if len(self._seen) > MAX_REMEMBERED:
-            self._seen.popitem(last=False)
+    def _is_echo(self, key: int, answer: Answer, now_s: float) -> bool:
+        before = self._younger.get(key) or self._older.get(key)
+        self._younger[key] = (now_s, answer)
+        if len(self._younger) >= MAX_REMEMBERED // 2:
+            self._younger, self._older = {}, self._younger
         return before is not None and before[1] == answer and now_s - before[0] <= WINDOW_S

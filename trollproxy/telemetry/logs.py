@@ -8,6 +8,9 @@ and never raises at it. When the stream is too slow, records are dropped and cou
     logging.getLogger(__name__).info("key added", extra={"fields": {"key": obfuscate(key), "user": "ann"}})
     logs.shutdown()
 
+What is told of every request is too frequent for a record: its maker renders the line itself, from `stamp` and
+`text_value` or `json_value`, and gives it to `Logs.write`.
+
 It must not know what is logged: callers choose words and fields, and do not rely on the redaction here.
 """
 
@@ -15,19 +18,17 @@ import logging
 import queue
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from logging.handlers import QueueHandler, QueueListener
 from typing import Literal, TextIO
 
 import msgspec
 
-_Waiting = queue.SimpleQueue[logging.LogRecord | None]
 LineFormat = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
-# At about 500 bytes a record, 8,192 waiting ones are 4 MB: what 1,000 requests/s write in 8 s of a stuck disk.
+# At about 500 bytes a record or line, 8,192 waiting ones are 4 MB: what 1,000 requests/s write in 8 s of a stuck disk.
 MAX_WAITING = 8_192
 # One write for many records; a larger batch gives no more, as the cost of a write is per call.
 MAX_LINES_PER_WRITE = 128
@@ -39,6 +40,7 @@ MAX_DEPTH = 4
 # A stream that takes nothing for this long at shutdown is not going to.
 SHUTDOWN_TIMEOUT_S = 5.0
 
+_END = ""  # wakes the thread that writes, and is no line
 HIDDEN = "…"
 # Below this the last four characters would be too large a part of the secret.
 MIN_SHOWN_SECRET = 16
@@ -60,6 +62,7 @@ _BREAKING = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
 _TEXT_ESCAPES = {n: f"\\u{n:04x}" for n in _BREAKING} | {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
 # JSON escapes the first 32 itself; within a document these others can only stand inside strings.
 _JSON_ESCAPES = {n: f"\\u{n:04x}" for n in _BREAKING[0x20:]}
+_MILLISECONDS = tuple(f".{n:03d}Z" for n in range(1000))  # to look one up takes half as long as to write one
 _BARE = re.compile(r"[^\s\"'=\\]+")
 
 
@@ -86,27 +89,30 @@ def _hide(found: re.Match[str]) -> str:
 
 def configure(*, level: Level, format: LineFormat, stream: TextIO) -> "Logs":  # noqa: A002 - logging's own word
     """Send everything that is logged in this process to `stream`; ends with `shutdown()` of what is returned."""
-    return Logs(logging.getLogger(), level=level, formatter=_FORMATTERS[format](), stream=stream)
+    return Logs(logging.getLogger(), level=level, line_format=format, stream=stream)
 
 
 class Logs:
     """The way from the root logger to a stream. Until `shutdown` it replaces the root's other destinations."""
 
-    def __init__(self, root: logging.Logger, *, level: Level, formatter: logging.Formatter, stream: TextIO) -> None:
-        waiting: _Waiting = queue.SimpleQueue()
+    def __init__(self, root: logging.Logger, *, level: Level, line_format: LineFormat, stream: TextIO) -> None:
+        self.format = line_format
+        self.shows_info = level in {"debug", "info"}
+        self._waiting = _Waiting()
         self._root = root
         self._before = (root.level, list(root.handlers))
-        self._entry = _Entry(waiting)
-        self._stream = _BatchedStream(stream, formatter, waiting)
-        self._listener = _Listener(waiting, self._stream)
-        self._listener.start()
+        self._entry = _Entry(self._waiting)
+        self._writer = _Writer(self._waiting, _FORMATTERS[line_format](), stream)
+        self._writer.start()
+        # Takes a line that its maker has rendered: no more than one, with nothing secret in it, without its end.
+        self.write: Callable[[str], None] = self._waiting.put
         root.handlers[:] = [self._entry]
         root.setLevel(level.upper())
 
     @property
     def dropped(self) -> int:
         """Records that were lost: the queue was full, or the record or the stream was broken."""
-        return self._entry.dropped + self._stream.dropped
+        return self._waiting.dropped + self._writer.dropped
 
     def shutdown(self) -> None:
         """Write what is waiting and give the root logger back. Safe to call twice."""
@@ -114,83 +120,86 @@ class Logs:
             level, destinations = self._before
             self._root.handlers[:] = destinations
             self._root.setLevel(level)
-        self._listener.stop()
+        self._waiting.close()
+        self._writer.join(SHUTDOWN_TIMEOUT_S)
         self._entry.close()
 
 
-class _Entry(QueueHandler):
-    """The caller's side: settles the record's words, which may change after the call, and hands it over."""
+class _Waiting:
+    """What is to be written, from the threads that log to the one that writes."""
 
-    def __init__(self, waiting: _Waiting) -> None:
-        super().__init__(waiting)
+    def __init__(self) -> None:
         self.dropped = 0
-        self._waiting = waiting
+        self._queue: queue.SimpleQueue[logging.LogRecord | str] = queue.SimpleQueue()
+        self._is_closing = threading.Event()
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """A bounded queue.Queue costs 1.2 µs a record, the unbounded SimpleQueue 0.1 µs; so the bound is here."""
-        if self._waiting.qsize() < MAX_WAITING:
-            self._waiting.put(record)
+    def put(self, each: logging.LogRecord | str) -> None:
+        """A bounded queue.Queue costs 1.2 µs, the unbounded SimpleQueue 0.1 µs; so the bound is here."""
+        if self._queue.qsize() < MAX_WAITING:
+            self._queue.put(each)
         else:
             self.dropped += 1
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """The stock method copies the record (3 µs) and glues the traceback to the message; neither is wanted."""
-        record.msg, record.args = record.getMessage(), None
-        if record.exc_info:
-            record.exc_text = _PLAIN.formatException(record.exc_info)
-            record.exc_info = None
-        return record
+    def close(self) -> None:
+        """The one who takes gets what is there, and then nothing."""
+        self._is_closing.set()
+        self._queue.put(_END)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's signature
-        """Arguments do not fit the message. The stock method would print the record unredacted."""
-        self.dropped += 1
+    def take(self) -> list[logging.LogRecord | str]:
+        """The next ones, as soon as there are any; none where the queue was closed and is empty.
 
-
-class _Listener(QueueListener):
-    def __init__(self, waiting: _Waiting, written_by: logging.Handler) -> None:
-        super().__init__(waiting, written_by)
-        self._waiting = waiting
-        self._stopping = threading.Event()
-
-    def dequeue(self, block: bool) -> logging.LogRecord:
-        """Let records gather once the queue was emptied: each waking of this thread takes the event loop's turn."""
-        if self._waiting.empty():
-            self._stopping.wait(GATHER_S)
-        return super().dequeue(block)
-
-    def stop(self) -> None:
-        """The stock method waits for ever when the stream is stuck."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._waiting.put(None)
-            self._stopping.set()
-            thread.join(SHUTDOWN_TIMEOUT_S)
+        Where there are none they are let gather: each waking of the thread that writes takes the event loop's turn.
+        """
+        if self._queue.empty() and self._is_closing.wait(GATHER_S) and self._queue.empty():
+            return []
+        ready = [self._queue.get()]
+        ready += [self._queue.get() for _ in range(min(self._queue.qsize(), MAX_LINES_PER_WRITE - 1))]
+        return ready
 
 
-class _BatchedStream(logging.Handler):
-    """The thread's side: formats records and writes them as soon as none is waiting, or many are ready."""
+class _Entry(logging.Handler):
+    """The way of records into the queue: settles a record's words, which may change after the call."""
 
-    def __init__(self, stream: TextIO, formatter: logging.Formatter, waiting: _Waiting) -> None:
+    def __init__(self, waiting: _Waiting) -> None:
         super().__init__()
-        self.setFormatter(formatter)
-        self.dropped = 0
-        self._stream = stream
         self._waiting = waiting
-        self._lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record))
+            record.msg, record.args = record.getMessage(), None
+            if record.exc_info:
+                record.exc_text = _PLAIN.formatException(record.exc_info)
+                record.exc_info = None
+        except Exception:  # noqa: BLE001 - arguments that do not fit, or raise; the caller has other things to do
+            self._waiting.dropped += 1
+        else:
+            self._waiting.put(record)
+
+
+class _Writer(threading.Thread):
+    """Renders records, and writes them and the lines that came rendered."""
+
+    def __init__(self, waiting: _Waiting, formatter: logging.Formatter, stream: TextIO) -> None:
+        super().__init__(name="log", daemon=True)  # daemon: a stuck stream must not keep the process
+        self.dropped = 0
+        self._waiting, self._formatter, self._stream = waiting, formatter, stream
+
+    def run(self) -> None:
+        while ready := self._waiting.take():
+            lines = [line for each in ready if (line := each if isinstance(each, str) else self._rendered(each))]
+            if lines:
+                self._write(lines)
+
+    def _rendered(self, record: logging.LogRecord) -> str:
+        try:
+            return self._formatter.format(record)
         except Exception:  # noqa: BLE001 - a field's own __str__ can raise anything, and the thread must live
             self.dropped += 1
-        # The queue's end is announced by an element, too: the one that is left may not be a record.
-        if self._waiting.qsize() <= 1 or len(self._lines) >= MAX_LINES_PER_WRITE:
-            self._write()
+            return ""
 
-    def _write(self) -> None:
-        lines, self._lines = self._lines, []
+    def _write(self, lines: list[str]) -> None:
         try:
-            self._stream.write("".join(f"{line}\n" for line in lines))
+            self._stream.write("\n".join(lines) + "\n")
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream was closed, or cannot encode a character
             self.dropped += len(lines)
@@ -240,16 +249,28 @@ def _second(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _time(record: logging.LogRecord) -> str:
-    at_s = int(record.created)
-    return f"{_second(at_s)}.{int((record.created - at_s) * 1000):03d}Z"
+def stamp(at_s: float) -> str:
+    """`2026-01-31T12:00:00.000Z`."""
+    whole_s = int(at_s)
+    return _second(whole_s) + _MILLISECONDS[int((at_s - whole_s) * 1000)]
+
+
+def text_value(text: str) -> str:
+    """What stands after `name=`: bare where that can be, else as in JSON."""
+    words = _words(text)
+    quoted = words if _BARE.fullmatch(words) else msgspec.json.encode(words).decode()
+    return quoted.translate(_TEXT_ESCAPES)
+
+
+def json_value(text: str) -> str:
+    return msgspec.json.encode(_words(text)).decode().translate(_JSON_ESCAPES)
 
 
 class _TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.000Z INFO trollproxy.app started port=8080 note="two words"`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        head = f"{_time(record)} {record.levelname} {record.name} {_words(record.getMessage())}"
+        head = f"{stamp(record.created)} {record.levelname} {record.name} {_words(record.getMessage())}"
         pairs = (f" {name}={self._value(value)}" for name, value in _members(record).items())
         return (head + "".join(pairs)).translate(_TEXT_ESCAPES)
 
@@ -265,7 +286,7 @@ class _JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
-            "ts": _time(record),
+            "ts": stamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": _words(record.getMessage()),

@@ -9,10 +9,13 @@ Not thread-safe: the event loop counts and scrapes.
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate, islice
-from typing import TypedDict, Unpack, get_args
+from operator import add
+from typing import get_args
 
+from msgspec.structs import astuple
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -28,7 +31,8 @@ OTHER = "other"
 # A model costs about 45 series (two histograms, tokens by bucket), each about 100 bytes of every scrape: 256 models
 # are about 1 MB, which a Prometheus server takes every 15 s without complaint.
 MAX_MODELS = 256
-# Code x model x format could reach 25,000; real traffic fails in few ways. Past this the model becomes `other`.
+# Code x model x format x status x stream could reach 100,000; real traffic fails in few ways. Past this the model of a
+# new one becomes `other`.
 MAX_REQUEST_SETS = 4_096
 # By configured provider and one of eight outcomes.
 MAX_ATTEMPT_SETS = 1_024
@@ -42,6 +46,7 @@ FIRST_TOKEN_BOUNDS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0,
 
 FORMATS = frozenset(get_args(FormatName))
 STREAM = {False: "false", True: "true"}
+STATUS = {hundreds: f"{hundreds}xx" for hundreds in range(1, 6)}
 
 # Codes that an instance sharpens its class to, wherever it is raised; a test searches the package for missing ones.
 _SHARPENED = (
@@ -65,18 +70,9 @@ CODES = frozenset(("ok", *_taxonomy(errors.GatewayError), *_SHARPENED))
 Reading = float | Mapping[tuple[str, ...], float]
 
 
-class Exchange(TypedDict):
-    """The facts of one finished request that are counted. `model` is the configured name, not what the client wrote."""
-
-    code: str
-    model: str
-    format: str
-    status: int
-    stream: bool
-    usage: Usage | None
-    cost_nusd: int
-    duration_s: float
-    first_token_s: float | None
+# How a request ended: its code, its model's configured name (not what the client wrote), its format, the hundreds of
+# its status, and whether its answer was streamed.
+Ending = tuple[str, str, str, int, bool]
 
 
 class Histogram:
@@ -110,11 +106,16 @@ class _ModelTally:
         self.first_token = Histogram(FIRST_TOKEN_BOUNDS_S)
 
     def add_usage(self, usage: Usage) -> None:
-        tokens = self.tokens
-        for place, bucket in enumerate(BUCKETS):
-            count = getattr(usage, bucket)
-            if count:
-                tokens[place] += count
+        self.tokens = [*map(add, self.tokens, astuple(usage))]
+
+
+class _Count:
+    """How many requests ended in one way."""
+
+    __slots__ = ("requests",)
+
+    def __init__(self) -> None:
+        self.requests = 0
 
 
 class _Gauge:
@@ -143,8 +144,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self._models: frozenset[str] = frozenset()
         self._tallies: dict[str, _ModelTally] = {}
-        self._requests: dict[tuple[str, str, str], int] = {}
-        self._responses: dict[tuple[int, bool], int] = {}
+        self._known: dict[Ending, tuple[_Count, _ModelTally]] = {}  # what an exchange looks up, and all it looks up
         self._attempts: dict[tuple[str, str], int] = {}
         self._gauges: dict[str, _Gauge] = {}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -154,26 +154,33 @@ class Metrics(Collector):
         """Name the models that may be a label from now on. What was counted before stays, so no counter goes back."""
         self._models = frozenset(models)
 
-    def exchange_done(self, **done: Unpack[Exchange]) -> None:
-        """Count one finished request. A typed dictionary, because these facts are one thing and exceed six."""
-        tally, model = self._tally(done["model"])
-        self._count_request(done["code"], model, done["format"])
-        # 1xx to 5xx; a status outside is a bug upstream of us and must not become a label of its own
-        answered = (min(max(done["status"] // 100, 0), 6), done["stream"])
-        self._responses[answered] = self._responses.get(answered, 0) + 1
-        if done["usage"] is not None:
-            tally.add_usage(done["usage"])
-        tally.cost_nusd += done["cost_nusd"]
-        tally.duration.observe(done["duration_s"])
-        if done["first_token_s"] is not None:
-            tally.first_token.observe(done["first_token_s"])
+    def exchange_done(
+        self,
+        ending: Ending,
+        *,
+        usage: Usage | None,
+        cost_nusd: int,
+        duration_s: float,
+        first_token_s: float | None,
+    ) -> None:
+        """Count one finished request."""
+        known = self._known.get(ending)
+        count, tally = known if known is not None else self._find(ending)
+        count.requests += 1
+        if usage is not None:
+            tally.add_usage(usage)
+        tally.cost_nusd += cost_nusd
+        tally.duration.observe(duration_s)
+        if first_token_s is not None:
+            tally.first_token.observe(first_token_s)
 
     def attempt_done(self, provider: str, outcome: str) -> None:
         """Count one try at a provider; both words are ours."""
         labels = (provider, outcome)
-        if labels not in self._attempts and len(self._attempts) >= MAX_ATTEMPT_SETS:
-            labels = (OTHER, outcome)
-        self._attempts[labels] = self._attempts.get(labels, 0) + 1
+        if labels not in self._attempts:
+            labels = labels if len(self._attempts) < MAX_ATTEMPT_SETS else (OTHER, outcome)
+            self._attempts.setdefault(labels, 0)
+        self._attempts[labels] += 1
 
     def gauge(self, name: str, help: str, read: Callable[[], Reading], *, labels: Iterable[str] = ()) -> None:  # noqa: A002 - Prometheus' own word
         """Register a value that is read at each scrape. `read` must be quick, and may give one value per label set."""
@@ -207,28 +214,39 @@ class Metrics(Collector):
             model = OTHER
         return self._tallies.setdefault(model, _ModelTally()), model
 
-    def _count_request(self, code: str, model: str, format_name: str) -> None:
-        known = code if code in CODES else OTHER
-        labels = (known, model, format_name if format_name in FORMATS else OTHER)
-        if labels not in self._requests and len(self._requests) >= MAX_REQUEST_SETS:
-            labels = (labels[0], OTHER, labels[2])
-        self._requests[labels] = self._requests.get(labels, 0) + 1
+    def _find(self, ending: Ending) -> tuple[_Count, _ModelTally]:
+        """Where to count an ending that is new, or names what must not become a label."""
+        code, model, format_name, hundreds, is_stream = ending
+        tally, model = self._tally(model)
+        code = code if code in CODES else OTHER
+        format_name = format_name if format_name in FORMATS else OTHER
+        hundreds = hundreds if hundreds in STATUS else 0
+        ending = (code, model, format_name, hundreds, is_stream)
+        if ending not in self._known and len(self._known) >= MAX_REQUEST_SETS:
+            ending = (code, OTHER, format_name, hundreds, is_stream)
+            return self._known.setdefault(ending, (_Count(), self._tally(OTHER)[0]))[0], tally
+        return self._known.setdefault(ending, (_Count(), tally))
 
     def _request_family(self) -> Metric:
         family = CounterMetricFamily(
             PREFIX + "requests", "Finished requests by how they ended.", labels=("code", "model", "format")
         )
-        for labels, count in self._requests.items():
-            family.add_metric(labels, count)
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for (code, model, format_name, _, _), (count, _) in self._known.items():
+            counts[code, model, format_name] += count.requests
+        for labels, requests in counts.items():
+            family.add_metric(labels, requests)
         return family
 
     def _response_family(self) -> Metric:
         family = CounterMetricFamily(
             PREFIX + "responses", "Answers to finished requests by class of HTTP status.", labels=("status", "stream")
         )
-        for (hundreds, stream), count in self._responses.items():
-            status = f"{hundreds}xx" if hundreds in range(1, 6) else OTHER
-            family.add_metric((status, STREAM[stream]), count)
+        counts: Counter[tuple[str, str]] = Counter()
+        for (_, _, _, hundreds, is_stream), (count, _) in self._known.items():
+            counts[STATUS.get(hundreds, OTHER), STREAM[is_stream]] += count.requests
+        for labels, requests in counts.items():
+            family.add_metric(labels, requests)
         return family
 
     def _attempt_family(self) -> Metric:

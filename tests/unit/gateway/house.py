@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,7 @@ from tests.fakes import (
     streamed,
 )
 from trollproxy.errors import Overloaded
+from trollproxy.gateway.access_log import AccessLog
 from trollproxy.gateway.attempt import Attempts
 from trollproxy.gateway.billing import Billing, HoldPolicy
 from trollproxy.gateway.callers import CallerPolicy, Callers
@@ -126,7 +128,8 @@ class House:
         self.sink = FakeSink(broken)
         self.accounts = Accounts()
         self.metrics = Metrics()
-        self.observer = Observer(self.metrics)
+        self.lines: list[str] = []  # of the access log
+        self.observer = Observer(self.metrics, AccessLog("json", self.lines.append))
         self.policy = HoldPolicy(drain_s=0.01)
         self.journal = MemoryJournal()
         self.recorder = Recorder(self.journal)
@@ -200,6 +203,11 @@ class House:
     def asked(self) -> list[str]:
         """The providers that were asked, in order, by the first part of their hosts' names."""
         return [call.endpoint.host.removesuffix(".test") for call in self.upstream.calls]
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """What the access log says."""
+        return [json.loads(line) for line in self.lines]
 
     @property
     def error_code(self) -> str:

@@ -304,7 +304,7 @@ def test_every_try_is_counted_and_told(caplog: pytest.LogCaptureFixture) -> None
     rendered = house.metrics.render().decode()
     for provider, outcome in (("acme", "auth"), ("acme", "overload"), ("other", "ok")):
         assert f'trollproxy_upstream_attempts_total{{outcome="{outcome}",provider="{provider}"}} 1.0' in rendered
-    [line] = [record.__dict__["fields"] for record in caplog.records if record.name == "trollproxy.access"]
+    [line] = house.told
     assert line["attempts"] == "acme/uk-1:upstream_auth:0ms acme/uk-2:upstream_failed:0ms other/ok-1:ok:0ms"
     changed = [record.__dict__["fields"] for record in caplog.records if record.message == "an upstream key changed"]
     assert [(fields["id"], fields["change"], fields["cause"]) for fields in changed] == [("uk-1", "resting", "auth")]

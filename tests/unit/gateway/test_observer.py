@@ -1,26 +1,20 @@
 """What an ended exchange leaves: one count and one line, without a secret in either."""
 
 import logging
-from typing import Any
 
 import pytest
 
 from tests.fakes import FakeReply
 from tests.unit.gateway.house import COST, KEY, House, ask, play, whole
+from trollproxy.gateway.observer import Observer
 
 
-def fields_of(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    return [record.__dict__["fields"] for record in caplog.records if record.name == "trollproxy.access"]
-
-
-def test_an_exchange_is_one_line_and_one_count(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-
+def test_an_exchange_is_one_line_and_one_count() -> None:
     async def scene(house: House) -> None:
         await house.serve()
 
     house = play(lambda: House(whole()), scene)
-    [fields] = fields_of(caplog)
+    [fields] = house.told
     assert (fields["user"], fields["model"], fields["provider"], fields["upstream_key"]) == ("ann", "m", "acme", "uk-1")
     assert (fields["status"], fields["code"], fields["cost"]) == (200, "ok", "$0.00015")
     assert (fields["input_tokens"], fields["output_tokens"]) == (100, 50)
@@ -30,14 +24,12 @@ def test_an_exchange_is_one_line_and_one_count(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize(("key", "body", "code"), [(None, ask(), "missing_key"), (KEY, b"{", "invalid_json")])
-def test_a_refusal_is_seen_too(caplog: pytest.LogCaptureFixture, key: str | None, body: bytes, code: str) -> None:
-    caplog.set_level(logging.INFO)
-
+def test_a_refusal_is_seen_too(key: str | None, body: bytes, code: str) -> None:
     async def scene(house: House) -> None:
         await house.serve(body, key)
 
     house = play(House, scene)
-    [fields] = fields_of(caplog)
+    [fields] = house.told
     assert (fields["code"], fields["model"], fields["cost"]) == (code, None, "$0.00")
     assert f'code="{code}",format="openai_chat",model="other"' in house.metrics.render().decode()
 
@@ -48,17 +40,17 @@ def test_no_secret_is_in_the_line(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(house: House) -> None:
         await house.serve()
 
-    play(lambda: House(FakeReply(b"", status=401), whole()), scene)
-    told = "".join(str(record.__dict__) for record in caplog.records)
+    house = play(lambda: House(FakeReply(b"", status=401), whole()), scene)
+    told = "".join(str(record.__dict__) for record in caplog.records) + "".join(house.lines)
     assert KEY.split("-")[3] not in told
     assert "secret-" not in told
 
 
-def test_no_line_is_made_where_nobody_reads_it(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)
-
+def test_without_an_access_log_it_is_counted_all_the_same() -> None:
     async def scene(house: House) -> None:
+        house.observer = Observer(house.metrics)
         await house.serve()
 
-    play(lambda: House(whole()), scene)
-    assert fields_of(caplog) == []
+    house = play(lambda: House(whole()), scene)
+    assert house.lines == []
+    assert "trollproxy_requests_total{" in house.metrics.render().decode()

@@ -214,6 +214,44 @@ def test_a_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stream.getvalue().count("\n") == 5
 
 
+def test_a_rendered_line_keeps_its_place_among_the_records() -> None:
+    stream = io.StringIO()
+    with logging_to(stream, format="text") as logs:
+        log.info("before")
+        logs.write("a line of its own")
+        log.info("after")
+    before, line, after = stream.getvalue().splitlines()
+    assert (before[-6:], line, after[-5:]) == ("before", "a line of its own", "after")
+
+
+def test_rendered_lines_are_bounded_and_counted_as_records_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING", 4)
+    stream = Stuck()
+    with logging_to(stream) as logs:
+        log.info("first")
+        assert stream.entered.wait(10)
+        for _ in range(10):
+            logs.write("x")
+        assert logs.dropped == 6
+        stream.let_go.set()
+    assert stream.getvalue().count("\n") == 5
+
+
+def test_a_line_that_comes_after_the_end_does_no_harm() -> None:
+    stream = io.StringIO()
+    with logging_to(stream) as logs:
+        pass
+    logs.write("late")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(("level", "shown"), [("debug", True), ("info", True), ("warning", False), ("error", False)])
+def test_whoever_renders_lines_asks_whether_they_are_wanted(level: str, shown: bool) -> None:
+    with logging_to(io.StringIO(), level=level) as logs:
+        assert logs.shows_info is shown
+        assert logging.getLogger().isEnabledFor(logging.INFO) is shown
+
+
 def test_many_records_are_all_written_in_order() -> None:
     def emit() -> None:
         for i in range(3_000):
