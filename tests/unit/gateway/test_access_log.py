@@ -31,8 +31,8 @@ FORMS: tuple[LineFormat, ...] = ("text", "json")
 
 
 def exchange(headers: dict[str, str] | None = None) -> Exchange:
-    request = msgspec.structs.replace(House().request(b""), headers=headers or {})
-    return Exchange(request, "req_0123", FakeClock().clock)
+    request = msgspec.structs.replace(House().request(), headers=headers or {})
+    return Exchange.begin(request, "req_0123", FakeClock().clock)
 
 
 def served(word: str) -> Exchange:
