@@ -20,7 +20,6 @@ from trollproxy.records import EndedBy, Intent, Model, Supplier, UpstreamKey, Wa
 from trollproxy.wire.format import Entry, Format, StreamMeter
 from trollproxy.wire.passage import Passage
 
-
 new_request_id = RequestIds()
 
 
