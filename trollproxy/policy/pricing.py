@@ -4,14 +4,14 @@ Everything is integers: prices are nano-dollars per million tokens, multipliers 
 (half up) happens at the end. The same usage at the same price version always gives the same bill.
 """
 
-from operator import itemgetter, mul
+from itertools import compress
+from operator import itemgetter
 
 from msgspec.structs import astuple
 
 from trollproxy.chat import BUCKETS, Usage
 from trollproxy.records import NUSD_PER_USD, Price
 
-_in_order = itemgetter(*BUCKETS)  # as `astuple` has a usage
 _inputs = itemgetter("uncached", "write_5m", "write_1h", "write_30m", "write_12h", "read")
 _outputs = itemgetter("out_text", "out_reasoning")
 
@@ -22,7 +22,9 @@ _SCALE = _MTOK * _MULTIPLIER_ONE
 
 def cost_nusd(usage: Usage, price: Price) -> int:
     """The bill: every bucket at its price, times the multiplier, rounded half up once."""
-    scaled: int = sum(map(mul, astuple(usage), _in_order(price.per_mtok_nusd)))
+    per_mtok, scaled = price.per_mtok_nusd, 0
+    for bucket in compress(BUCKETS, astuple(usage)):  # most are empty, and this is done for every request
+        scaled += getattr(usage, bucket) * per_mtok[bucket]
     return (scaled * price.multiplier_micro + _SCALE // 2) // _SCALE
 
 
