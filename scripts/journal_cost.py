@@ -1,189 +1,228 @@
-"""Measure what the books cost a request: CPU of journal and flush, against the same loop into nothing.
+"""Measure what charging for a request costs, by thread: hold, journal, flush and sync.
 
     python -m scripts.journal_cost
 
-Each request is an intent, a progress and a charge, as in service: on a real journal in a temporary folder that is being
-synced, with the writer flushing into SQLite beside it. The kernel's and the threads' time counts. Rounds of the two
-alternate, so that a machine that slows down slows both; the medians are compared.
+Each request is held, intended and settled by the gateway's own `Billing`, as in service: on a real journal in a
+temporary folder, with the writer flushing into SQLite and the disk being synced. CPU time is read by thread, the
+kernel's part included, until the last charge is on the books. A round does it with the largest batch that the writer
+makes, with a small one, and for streamed answers, which put down their progress once; the least of the rounds counts,
+as other work on the machine can only add to it.
 """
 
 import argparse
 import asyncio
+import itertools
 import statistics
 import tempfile
+import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import uvloop
 
-from trollproxy.chat import Usage
-from trollproxy.money.accounts import Accounts
-from trollproxy.money.holds import Hold
+from trollproxy.chat import Ask, Usage
+from trollproxy.gateway.billing import Billing, HoldPolicy
+from trollproxy.gateway.callers import Caller
+from trollproxy.gateway.exchange import ClientRequest, Clock, Exchange, new_request_id
+from trollproxy.money.accounts import Account, Accounts
+from trollproxy.money.holds import Holds
 from trollproxy.money.journal import Journal
 from trollproxy.money.recorder import Recorder
-from trollproxy.money.settle import Ending, Seen, charge_for
 from trollproxy.money.writer import Writer, WriterPolicy
-from trollproxy.records import Charge, Intent, Price, Progress, User
+from trollproxy.records import ClientKey, Model, Price, User
 from trollproxy.store.sqlite import SqliteStore
+from trollproxy.wire import OPENAI_CHAT
+from trollproxy.wire.format import Entry
 
-ROUNDS = 7
-REQUESTS = 20_000
-BURST = 50  # requests between two turns of the loop, as a busy second has them
+ROUNDS = 5
+REQUESTS = 15_000
+LARGE, SMALL = 750, 50  # charges a flush; 750 with their intents are what the writer takes at a time
 USERS = 20
-FLUSH_S = 0.1
+BURST = 50  # requests between two turns of the loop, as a busy second has them
+NEVER_S = 3600.0  # the batches are made here, not by the timer
 DRAIN_S = 60.0
 NANO_USD_PER_MTOK = 1_000_000_000
+CLOCK = Clock(wall=time.time, monotonic=time.monotonic)
+STORE, DISK = "sqlite-writer", "journal"  # how their threads are called
 
 
-class Sink(Protocol):
-    """Where the pipeline puts what must not be lost."""
+class Cost(msgspec.Struct, frozen=True):
+    """CPU of a request by thread, in microseconds, and how long its settling took."""
 
-    def intend(self, intent: Intent) -> None: ...
+    loop_us: float
+    store_us: float
+    disk_us: float
+    settle_us: list[float]
 
-    def progress(self, progress: Progress) -> None: ...
-
-    def record(self, charge: Charge) -> None: ...
-
-
-class Nowhere:
-    """The same calls, and nothing done."""
-
-    def intend(self, intent: Intent) -> None: ...
-
-    def progress(self, progress: Progress) -> None: ...
-
-    def record(self, charge: Charge) -> None: ...
+    @property
+    def sum_us(self) -> float:
+        return self.loop_us + self.store_us + self.disk_us
 
 
-class Round(msgspec.Struct, frozen=True):
-    """What one round took, by request: CPU of the process and wall time, until all was flushed; and each record."""
+class Kind(msgspec.Struct, frozen=True):
+    """What is measured."""
 
-    cpu_us: float
-    wall_us: float
-    record_us: list[float]
+    name: str
+    batch: int
+    is_streamed: bool = False
 
 
-class Template:
-    """A request to make others of, and the money it moves."""
+KINDS = (
+    Kind("whole, large batch", LARGE),
+    Kind("whole, small batch", SMALL),
+    Kind("streamed, large batch", LARGE, is_streamed=True),
+)
+
+
+class House:
+    """Users with keys, a model, and exchanges as they are when the money side gets them."""
 
     def __init__(self) -> None:
-        price = Price(version="v1", per_mtok_nusd=dict.fromkeys(Usage.__struct_fields__, NANO_USD_PER_MTOK))
-        self.users = [User(username=f"user-{number}", credits_nusd=10**15) for number in range(USERS)]
-        self.intent = Intent(
-            request_id="",
-            username="",
-            key_id="key-1",
-            friend_key_id=None,
-            wallet="legacy",
-            format="openai_chat",
-            model="gpt-5-mini",
-            upstream_model="gpt-5-mini",
-            provider="acme",
-            stream=True,
-            price=price,
-            upstream_price=None,
-            input_bytes=4000,
-            hold_nusd=10**7,
-            day="2026-01-01",
-            started_at_s=1_767_225_600.0,
+        prices = (
+            Price(version=name, per_mtok_nusd=dict.fromkeys(Usage.__struct_fields__, NANO_USD_PER_MTOK))
+            for name in ("9f86d081884c7d65", "60303ae22b998861")
         )
+        self.model = Model(model_id="gpt-5-mini", provider="acme", price=next(prices), upstream_price=next(prices))
+        self.supplier = self.model.suppliers[0]
+        self.users = [User(username=f"user-{number}", credits_nusd=10**15) for number in range(USERS)]
 
-    def play(self, number: int, sink: Sink, accounts: Accounts) -> float:
-        """One request from its intent to its charge; how long the recording took, in seconds."""
-        username = self.users[number % USERS].username
-        account = accounts.get(username)
-        intent = msgspec.structs.replace(self.intent, request_id=f"req_{number:024x}", username=username)
-        hold = Hold(account, "legacy", intent.hold_nusd)
-        sink.intend(intent)
-        sink.progress(Progress(request_id=intent.request_id, usage=None, is_usage_final=False, output_bytes=40))
-        seen = Seen(usage=Usage(uncached=1000, out_text=200), is_final=True, input_bytes=4000, output_bytes=800)
-        charge = charge_for(intent, seen, Ending(ended_by="completed", status=200, code="ok", duration_ms=900.0))
-        hold.settle(charge.cost_nusd)
-        began_s = time.perf_counter()
-        sink.record(charge)
-        return time.perf_counter() - began_s
+    def callers(self, accounts: list[Account]) -> list[Caller]:
+        keys = (ClientKey(key_id=f"{number:016x}", key_hash=b"", username="") for number in itertools.count())
+        return [Caller(key, account) for key, account in zip(keys, accounts, strict=False)]
+
+    def arrive(self, caller: Caller, kind: Kind) -> Exchange:
+        exchange = Exchange(REQUEST, new_request_id(), CLOCK)
+        exchange.caller, exchange.model, exchange.supplier = caller, self.model, self.supplier
+        exchange.ask = Ask(model="gpt-5-mini", stream=kind.is_streamed, max_output_tokens=400)
+        exchange.upstream_model, exchange.input_bytes = "gpt-5-mini", 4000
+        return exchange
 
 
-async def run_loop(template: Template, sink: Sink, accounts: Accounts, *, requests: int) -> list[float]:
+async def _no_body() -> bytes:
+    return b""
+
+
+REQUEST = ClientRequest(
+    format=OPENAI_CHAT, entry=Entry(), headers={}, credential="", peer="", wallet="legacy", read_body=_no_body
+)
+
+
+def answer(exchange: Exchange, number: int) -> None:
+    """What the provider's answer leaves on the exchange."""
+    exchange.usage = Usage(uncached=1000 + number % 100, out_text=200)
+    exchange.is_usage_final, exchange.output_bytes = True, 800
+
+
+def serve(billing: Billing, exchange: Exchange, number: int) -> float:
+    """One request's money, and how long its settling took, in seconds."""
+    billing.hold(exchange)
+    billing.intend(exchange)
+    if exchange.ask is not None and exchange.ask.stream:
+        billing.progress(exchange)
+    answer(exchange, number)
+    began_s = time.perf_counter()
+    billing.settle(exchange)
+    return time.perf_counter() - began_s
+
+
+class Books:
+    """The real ones, in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.accounts = SqliteStore(folder / "books.sqlite"), Accounts()
+        self.journal = Journal(folder / "journal")
+        self.journal.open()
+        recorder = Recorder(self.journal)
+        policy = WriterPolicy(interval_s=NEVER_S, jitter=lambda: 0.5)
+        self.writer = Writer(self.store, self.accounts, recorder, journal=self.journal, policy=policy)
+        self.billing = Billing(recorder, HoldPolicy(), Holds(NEVER_S))
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Books]:
+    with tempfile.TemporaryDirectory(prefix="journal-cost-") as folder:
+        books = Books(Path(folder))
+        await books.store.open()
+        syncing = asyncio.create_task(books.journal.sync_forever())
+        try:
+            yield books
+        finally:
+            syncing.cancel()
+            await asyncio.gather(syncing, return_exceptions=True)
+            books.journal.close()
+            await books.store.close()
+
+
+async def measure(house: House, kind: Kind, requests: int) -> Cost:
+    async with opened() as books:
+        for user in house.users:
+            await books.store.add_user(user)
+        callers = house.callers([books.accounts.put(user) for user in house.users])
+        await play(house, books, callers, kind=kind, requests=BURST)
+        began = by_thread()
+        took = await play(house, books, callers, kind=kind, requests=requests)
+        cost = {name: (ended_s - began[name]) / requests * 1e6 for name, ended_s in by_thread().items()}
+        bare_us = arriving_us(house, callers, kind)
+        assert books.writer.queued == books.accounts.held_nusd() == 0
+        assert all(caller.account is not None and caller.account.is_idle() for caller in callers)
+    return Cost(cost["loop"] - bare_us, cost[STORE], cost[DISK], [each_s * 1e6 for each_s in took])
+
+
+async def play(house: House, books: Books, callers: list[Caller], *, kind: Kind, requests: int) -> list[float]:
+    """That many requests, put on the books a batch at a time."""
     took: list[float] = []
-    for start in range(0, requests, BURST):
-        took += [template.play(number, sink, accounts) for number in range(start, min(start + BURST, requests))]
-        await asyncio.sleep(0)
+    for number in range(requests):
+        took.append(serve(books.billing, house.arrive(callers[number % USERS], kind), number))
+        if number % BURST == BURST - 1:
+            await asyncio.sleep(0)
+        if (number + 1) % kind.batch == 0:
+            await books.writer.flush(DRAIN_S)
+    await books.writer.flush(DRAIN_S)
     return took
 
 
-async def measure_nothing(template: Template, requests: int) -> Round:
-    accounts = Accounts()
-    kept = [accounts.put(user) for user in template.users]
-    cpu_s, wall_s = time.process_time(), time.perf_counter()
-    took = await run_loop(template, Nowhere(), accounts, requests=requests)
-    assert len(kept) == USERS
-    return round_of(cpu_s, wall_s, took)
+def arriving_us(house: House, callers: list[Caller], kind: Kind) -> float:
+    """What the requests themselves take, without their money."""
+    began_s = time.thread_time()
+    for number in range(REQUESTS):
+        exchange = house.arrive(callers[number % USERS], kind)
+        answer(exchange, number)
+        time.perf_counter()
+        time.perf_counter()
+    return (time.thread_time() - began_s) / REQUESTS * 1e6
 
 
-async def measure_books(template: Template, requests: int) -> Round:
-    with tempfile.TemporaryDirectory(prefix="journal-cost-") as folder:
-        store, journal, accounts = SqliteStore(Path(folder) / "books.sqlite"), Journal(Path(folder) / "j"), Accounts()
-        await store.open()
-        journal.open()
-        for user in template.users:
-            await store.add_user(user)
-        kept = [accounts.put(user) for user in template.users]
-        recorder = Recorder(journal)
-        policy = WriterPolicy(interval_s=FLUSH_S, jitter=lambda: 0.5)
-        writer = Writer(store, accounts, recorder, journal=journal, policy=policy)
-        tasks = [asyncio.create_task(journal.sync_forever()), asyncio.create_task(writer.run())]
-        cpu_s, wall_s = time.process_time(), time.perf_counter()
-        took = await run_loop(template, recorder, accounts, requests=requests)
-        await writer.close(DRAIN_S)
-        found = round_of(cpu_s, wall_s, took)
-        assert writer.queued == 0
-        assert all(account.is_idle() for account in kept)
-        await end(tasks)
-        journal.close()
-        await store.close()
+def by_thread() -> dict[str, float]:
+    """CPU seconds of the loop, of the store's thread that writes and of the journal's that syncs."""
+    found = {"loop": time.thread_time(), STORE: 0.0, DISK: 0.0}
+    for thread in threading.enumerate():
+        name = thread.name.rpartition("_")[0]
+        if name in found and thread.ident is not None:
+            found[name] += time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
     return found
 
 
-async def end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def round_of(cpu_s: float, wall_s: float, took: list[float]) -> Round:
-    cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
-    return Round(cpu_s / len(took) * 1e6, wall_s / len(took) * 1e6, [second * 1e6 for second in took])
-
-
 async def compare(rounds: int, requests: int) -> None:
-    template = Template()
-    await measure_books(template, requests // 10)  # imports, caches and the allocator warm up
-    nothing, books = list[Round](), list[Round]()
+    house = House()
+    found: dict[str, list[Cost]] = {kind.name: [] for kind in KINDS}
+    await measure(house, KINDS[0], requests // 10)  # imports, caches and the allocator warm up
     for _ in range(rounds):
-        nothing.append(await measure_nothing(template, requests))
-        books.append(await measure_books(template, requests))
-    print(f"{rounds} rounds of {requests:,} requests, medians, by request")
-    print(f"{'':22}{'CPU us':>9}{'wall us':>9}{'record p50 us':>15}{'record p99 us':>15}")
-    rows = {"no books": nothing, "journal and flush": books}
-    for name, found in rows.items():
-        print(f"{name:22}{cpu_of(found):9.1f}{wall_of(found):9.1f}{tail(found, 50):15.2f}{tail(found, 99):15.2f}")
-    print(f"{'added':22}{cpu_of(books) - cpu_of(nothing):9.1f}{wall_of(books) - wall_of(nothing):9.1f}")
+        for kind in KINDS:
+            found[kind.name].append(await measure(house, kind, requests))
+    print(f"CPU us a request, the least of {rounds} rounds of {requests:,}; the settling's wall time")
+    print(f"{'':24}{'loop':>8}{'store':>8}{'disk':>8}{'sum':>8}{'settle p50':>13}{'p99':>8}")
+    for name, costs in found.items():
+        best = min(costs, key=lambda cost: cost.sum_us)
+        p50, p99 = (statistics.median(tail(cost, percent) for cost in costs) for percent in (50, 99))
+        print(f"{name:24}{best.loop_us:8.1f}{best.store_us:8.1f}{best.disk_us:8.1f}{best.sum_us:8.1f}", end="")
+        print(f"{p50:13.1f}{p99:8.1f}")
 
 
-def cpu_of(found: list[Round]) -> float:
-    return statistics.median(each.cpu_us for each in found)
-
-
-def wall_of(found: list[Round]) -> float:
-    return statistics.median(each.wall_us for each in found)
-
-
-def tail(found: list[Round], percent: int) -> float:
-    """The median over the rounds of this percentile of a single record call."""
-    return statistics.median(statistics.quantiles(each.record_us, n=100)[percent - 1] for each in found)
+def tail(cost: Cost, percent: int) -> float:
+    return statistics.quantiles(cost.settle_us, n=100)[percent - 1]
 
 
 def main() -> None:

@@ -40,16 +40,16 @@ class Billing:
         assert caller is not None
         if not exchange.generates:
             return
-        amount = self._amount(exchange)
+        amount, wallet, spend = self._amount(exchange), exchange.wallet, caller.spend
         if caller.account is None:
-            exchange.hold = Hold(None, exchange.wallet, amount)
+            exchange.hold = Hold(None, wallet, amount)
             return
-        if caller.friend is not None and caller.spend is not None:
-            self._check_friend(exchange, caller.friend, caller.spend, amount_nusd=amount)
-        exchange.hold = hold(caller.account, exchange.wallet, amount, now_s=exchange.started_at_s)
-        self._holds.watch(exchange.hold, exchange.request_id, now_s=exchange.clock.monotonic())
-        if caller.spend is not None:
-            exchange.hold.bind(caller.spend, _model_id(exchange))
+        if spend is not None and caller.friend is not None:
+            self._check_friend(exchange, caller.friend, spend, amount_nusd=amount)
+        exchange.hold = held = hold(caller.account, wallet, amount, now_s=exchange.started_at_s)
+        self._holds.watch(held, exchange.request_id, now_s=exchange.clock.monotonic())
+        if spend is not None:
+            held.bind(spend, _model_id(exchange))
 
     def intend(self, exchange: Exchange) -> None:
         """Put down that the request is about to be forwarded; Overloaded if that cannot be put down.
@@ -57,7 +57,7 @@ class Billing:
         Again before it goes to another provider: the last intent is the one that counts, also after a crash.
         """
         if exchange.hold is not None:
-            intent = _intent(exchange, exchange.hold.amount_nusd)
+            intent = _intent(exchange, exchange.hold)
             self._sink.intend(intent)
             exchange.intent = intent
 
@@ -81,18 +81,19 @@ class Billing:
         if exchange.is_settled:
             return
         exchange.is_settled = True
-        if exchange.hold is None:
+        held, intent = exchange.hold, exchange.intent
+        if held is None:
             return
-        if exchange.intent is None:
-            exchange.hold.release()
+        if intent is None:
+            held.release()
             return
         try:
-            charge = _charge(exchange.intent, exchange)
+            charge = _charge(intent, exchange)
             exchange.cost_nusd, exchange.charged = charge.cost_nusd, charge.usage
-            exchange.hold.settle(charge.cost_nusd)
+            held.settle(charge.cost_nusd)
             self._sink.record(charge)
         finally:
-            exchange.hold.release()  # also where a bug of ours kept the charge from being made
+            held.release()  # also where a bug of ours kept the charge from being made
 
     def _amount(self, exchange: Exchange) -> int:
         assert exchange.ask is not None
@@ -119,27 +120,28 @@ def _model_id(exchange: Exchange) -> str:
     return exchange.model.model_id
 
 
-def _intent(exchange: Exchange, hold_nusd: int) -> Intent:
-    assert exchange.caller is not None
-    assert exchange.ask is not None
-    assert exchange.model is not None
-    assert exchange.supplier is not None
-    caller, model, supplier = exchange.caller, exchange.model, exchange.supplier
+def _intent(exchange: Exchange, held: Hold) -> Intent:
+    caller, ask, model, supplier = exchange.caller, exchange.ask, exchange.model, exchange.supplier
+    assert caller is not None
+    assert ask is not None
+    assert model is not None
+    assert supplier is not None
+    friend = caller.friend
     return Intent(
         request_id=exchange.request_id,
         username=caller.account.user.username if caller.account is not None else "",
         key_id=caller.key_id,
-        friend_key_id=caller.friend.key_id if caller.friend is not None else None,
-        wallet=exchange.wallet,
+        friend_key_id=friend.key_id if friend is not None else None,
+        wallet=held.wallet,
         format=exchange.request.format.name,
         model=model.model_id,
         upstream_model=exchange.upstream_model,
         provider=supplier.provider,
-        stream=exchange.ask.stream,
+        stream=ask.stream,
         price=model.price,
         upstream_price=supplier.upstream_price,
         input_bytes=exchange.input_bytes,
-        hold_nusd=hold_nusd,
+        hold_nusd=held.amount_nusd,
         day=exchange.day,
         started_at_s=exchange.started_at_s,
         lost_cost_nusd=exchange.lost_cost_nusd,

@@ -4,7 +4,6 @@ Metrics, the log line and the charge are all made from this one object when the 
 how it ended, which follows from its own facts.
 """
 
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, Protocol
 
@@ -13,6 +12,7 @@ import msgspec
 from trollproxy.chat import Ask, Usage
 from trollproxy.errors import ClientGone, Failure, GatewayError, UpstreamTimeout
 from trollproxy.gateway.callers import Caller
+from trollproxy.gateway.request_ids import RequestIds
 from trollproxy.money.holds import Hold
 from trollproxy.policy.echoes import Source
 from trollproxy.policy.limits import Verdict, utc_day
@@ -20,10 +20,7 @@ from trollproxy.records import EndedBy, Intent, Model, Supplier, UpstreamKey, Wa
 from trollproxy.wire.format import Entry, Format, StreamMeter
 from trollproxy.wire.passage import Passage
 
-
-def new_request_id() -> str:
-    """96 random bits: unique without asking anybody, and not to be guessed from another."""
-    return "req_" + os.urandom(12).hex()
+new_request_id = RequestIds()
 
 
 class Clock(msgspec.Struct, frozen=True):

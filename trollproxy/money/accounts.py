@@ -4,6 +4,7 @@ Stored balances are only ever replaced while no flush is under way (see `Writer.
 of the two: the stored balance or `unflushed`.
 """
 
+from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -94,13 +95,23 @@ class Accounts:
             lent = self._lent.setdefault((charge.friend_key_id, charge.day), {})
             lent[charge.model] = lent.get(charge.model, 0) + charge.cost_nusd
 
-    def charge_flushed(self, charge: Charge) -> None:
-        account = self._accounts.get(charge.username)
-        if account is not None:
-            account.flushed(charge.wallet, charge.cost_nusd)
-        elif charge.wallet in self._inherited.get(charge.username, {}):
-            self._inherited[charge.username][charge.wallet] -= charge.cost_nusd
-        lent = self._lent.get((charge.friend_key_id or "", charge.day), {})
+    def charges_flushed(self, charges: Sequence[Charge]) -> None:
+        """These have reached the store. An account moves once, by the sum of its own."""
+        sums: dict[tuple[str, Wallet], int] = {}
+        for charge in charges:
+            name = charge.username, charge.wallet
+            sums[name] = sums.get(name, 0) + charge.cost_nusd
+            if self._lent and charge.friend_key_id is not None:
+                self._lent_flushed(charge, charge.friend_key_id)
+        for (username, wallet), cost_nusd in sums.items():
+            account = self._accounts.get(username)
+            if account is not None:
+                account.flushed(wallet, cost_nusd)
+            elif wallet in self._inherited.get(username, {}):
+                self._inherited[username][wallet] -= cost_nusd
+
+    def _lent_flushed(self, charge: Charge, key_id: str) -> None:
+        lent = self._lent.get((key_id, charge.day), {})
         if charge.model in lent and charge.seq <= self._inherited_to:
             lent[charge.model] -= charge.cost_nusd
 

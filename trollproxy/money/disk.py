@@ -353,6 +353,8 @@ def write_all(disk: Disk, file: int, data: bytes | memoryview) -> None:
             written = disk.write(file, data)
         except InterruptedError:
             continue
+        if written == len(data):
+            return
         if written == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         data = memoryview(data)[written:]

@@ -5,6 +5,8 @@ second, the charge before the client has the last bytes. An intent without a cha
 it is settled from its last progress by the charge policy. Pure: bytes in, bytes out.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from trollproxy.money.settle import Ending, Seen, charge_for
@@ -19,16 +21,8 @@ class Settled(msgspec.Struct, frozen=True, tag="settled"):
 
 Entry = Intent | Progress | Settled
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
-
-
-def encode(entry: Entry) -> bytes:
-    return _encoder.encode(entry)
-
-
-def decode(data: bytes) -> Entry:
-    return _decoder.decode(data)
+encode: Callable[[Entry], bytes] = msgspec.msgpack.Encoder().encode
+decode: Callable[[bytes], Entry] = msgspec.msgpack.Decoder(Entry).decode
 
 
 class Unsettled:

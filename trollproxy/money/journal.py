@@ -232,12 +232,12 @@ class Journal:
         self._admit(len(payload), is_reserved=is_reserved)
         number = self.last + 1
         record = frame(number, payload, self._seed)
-        part = self._put(number, record)
-        part.segment.add(number, len(record))
+        size = len(record)
+        self._put(number, record).segment.add(number, size)
         self.last = number
-        self.unacknowledged_bytes += len(record)
+        self.unacknowledged_bytes += size
         self._unsynced.append(record)
-        self._unsynced_bytes += len(record)
+        self._unsynced_bytes += size
         if self._wake is not None:
             self._wake_up(self._wake)
         return number
@@ -250,9 +250,10 @@ class Journal:
             raise _unavailable("The gateway's disk is too slow to keep its books.")
         if self.is_broken or not self.is_open:
             raise _unavailable("The gateway's books cannot be written.")
-        if is_reserved:
-            return
-        now_s = self._clock()
+        if not is_reserved:
+            self._admit_new(self._clock())
+
+    def _admit_new(self, now_s: float) -> None:
         if now_s >= self._look_at:
             self._look_at = now_s + _CHECK_S
             self._make_room()

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from trollproxy.errors import GatewayError, StoreUnavailable
 from trollproxy.money.invariants import Violations
 from trollproxy.ports import Store
-from trollproxy.records import Price
+from trollproxy.records import Intent, Price
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,12 @@ class PriceShelf:
         for price in prices:
             if price is not None and price.version not in self._stored:
                 self._waiting[price.version] = price
+
+    def take_of(self, intent: Intent) -> None:
+        """Take what an exchange is charged by, and what it costs us; of every request, so with little ado."""
+        stored, paid = self._stored, intent.upstream_price
+        if intent.price.version not in stored or (paid is not None and paid.version not in stored):
+            self.take((intent.price, paid))
 
     async def write(self) -> None:
         """Write what waits; StoreUnavailable leaves it waiting. What is refused for good is told, and holds up none."""

@@ -1,8 +1,9 @@
 """Puts intents, progress and charges into the journal: the `UsageSink` of the gateway.
 
 An intent that cannot be put down refuses its request. A charge is never refused: if the disk takes nothing, it waits in
-memory until the disk does, and no new request is let in before. A charge's number is the number of its record, so the
-numbers of one journal grow for ever and every store can tell what it has seen.
+memory until the disk does, and no new request is let in before. What was put down is handed over to the writer. A
+charge's number is the number of its record, so the numbers of one journal grow for ever and every store can tell what
+it has seen.
 """
 
 import logging
@@ -14,6 +15,7 @@ import msgspec
 
 from trollproxy.money.boundaries import Boundary, pass_by
 from trollproxy.money.entries import Settled, Unsettled, decode, encode
+from trollproxy.money.handover import Handover
 from trollproxy.money.journal import Journal, JournalUnavailable
 from trollproxy.records import Charge, Intent, Progress
 
@@ -31,7 +33,9 @@ class Recorder:
         self._at = at
         self._open: dict[str, int] = {}  # request id -> number of its intent; as many as requests in flight
         self._refused: deque[Charge] = deque()  # by the disk; as many as were in flight when it failed
+        self.fresh = Handover(journal.last)
         self.when_recorded: Callable[[], None] = _nothing
+        self.when_intended: Callable[[Intent], None] = _nothing
         self.progress_lost = 0
         self.unwritable = 0
 
@@ -46,10 +50,13 @@ class Recorder:
         return len(self._open)
 
     def intend(self, intent: Intent) -> None:
-        self._put_down_refused()
+        if self._refused:
+            self._put_down_refused()
         self._at("before_intent")
         number = self._journal.append(encode(intent))
-        self._open.pop(intent.request_id, None)  # one for another provider before: the newer counts, at its place
+        self.when_intended(intent)
+        if intent.request_id in self._open:  # one for another provider before: the newer counts, at its place
+            del self._open[intent.request_id]
         self._open[intent.request_id] = number
         self._at("after_intent")
 
@@ -104,11 +111,12 @@ class Recorder:
                 log.critical("a charge is too long", extra={"fields": msgspec.to_builtins(charge)})
             else:
                 assert self._journal.last == charge.seq
+                self.fresh.put(charge)
                 self.when_recorded()
             self._refused.popleft()
             self._open.pop(charge.request_id, None)
             self._at("after_charge")
 
 
-def _nothing() -> None:
-    """Nobody waits for charges yet."""
+def _nothing(*_: object) -> None:
+    """Nobody listens yet."""

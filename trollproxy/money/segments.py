@@ -129,8 +129,8 @@ def seed_of(journal_id: bytes) -> int:
 def frame(number: int, payload: bytes, seed: int) -> bytes:
     """The record, ready to be written."""
     length = len(payload)
-    body = _NUMBER.pack(number) + payload
-    return length.to_bytes(4, "big") + crc32(body, seed ^ length).to_bytes(4, "big") + body
+    crc = crc32(payload, crc32(_NUMBER.pack(number), seed ^ length))
+    return _RECORD.pack(length, crc, number) + payload
 
 
 def take(

@@ -59,11 +59,11 @@ def lost_cost_nusd(seen: Seen, price: Price | None) -> int:
 
 
 def _reckon(seen: Seen) -> Settlement:
+    if seen.usage is not None and seen.is_final:
+        return Settlement(seen.usage, False)
     output = estimate_tokens(seen.output_bytes, BYTES_PER_TOKEN)
     if seen.usage is None:
         return Settlement(Usage(uncached=estimate_tokens(seen.input_bytes, BYTES_PER_TOKEN), out_text=output), True)
-    if seen.is_final:
-        return Settlement(seen.usage, False)
     # A running figure: the input is the provider's; of the output, the more of what it said and what was relayed.
     text = max(seen.usage.out_text, output - seen.usage.out_reasoning)
     return Settlement(msgspec.structs.replace(seen.usage, out_text=text), True)

@@ -1,13 +1,14 @@
 """The in-process write batcher: carries charges from the journal to the store, on a timer.
 
-The journal is the queue, so an outage costs disk and no memory. It is acknowledged only after the store has a batch; a
-store that fails is tried again until it answers. Repeating is safe, since the store ignores what it has. Balances may
+The journal is the queue, so an outage costs disk and no memory; what is new in it is at hand in the recorder's memory
+and need not be read. It is acknowledged only after the store has a batch; a store that fails is tried again until it
+answers. Repeating is safe, since the store ignores what it has. Balances may
 be re-read only inside `quiet()`, when no flush can move them. An intent's price is in the store before its charge.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -37,7 +38,7 @@ class Books(Protocol):
 
     def inherit(self, charge: Charge) -> None: ...
 
-    def charge_flushed(self, charge: Charge) -> None: ...
+    def charges_flushed(self, charges: Sequence[Charge]) -> None: ...
 
 
 class WriterPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,7 @@ class Writer:
         self.last_on_ledger = 0  # the highest number that the store has confirmed to this process
         self._set_aside: set[str] = set()  # a few in the life of a process: each is a bug or damage
         recorder.when_recorded = self._count
+        recorder.when_intended = self._prices.take_of
 
     @property
     def journal_id(self) -> str:
@@ -150,12 +152,16 @@ class Writer:
         self._wake.clear()
 
     async def _flush_all(self) -> None:
+        """Flush what waits now. What comes meanwhile waits for the next time, lest batches be small under load."""
         self._recorder.retry()
+        until = self._journal.last
+        is_due = self._read_to < until or bool(self._last_used) or self._prices.is_waiting
         pause_s = _RETRY_MIN_S
-        while self._read_to < self._journal.last or self._last_used or self._prices.is_waiting:
+        while is_due:
             try:
                 await self._flush_once()
                 pause_s = _RETRY_MIN_S
+                is_due = self._read_to < until
             except StoreUnavailable as error:
                 self.failures += 1
                 log.warning("flush failed", extra={"fields": {"queued": self.queued, "reason": error.message}})
@@ -164,34 +170,43 @@ class Writer:
 
     async def _flush_once(self) -> None:
         async with self._lock:
-            await self._wait_for_disk()
             last = self._journal.last
-            found = self._journal.read(self._read_to, max_records=MAX_RECORDS, max_bytes=MAX_BYTES)
-            if not found and self._read_to < last:
-                log.critical("records cannot be read", extra={"fields": {"after": self._read_to, "last": last}})
-            entries = _entries(found)
-            charges = _charges(entries)
+            await self._wait_for_disk(last)
+            charges, read_to = self._next(last)
             self._policy.at("before_flush")
-            self._prices.take(_prices(entries))
             await self._prices.write()
             await self._write_with_dates(charges)
             self._policy.at("after_flush")
-            for charge in charges:
-                self.queued -= charge.seq > self._began_at
-                self._books.charge_flushed(charge)
-            self._advance(found[-1][0] if found else last)
+            self.queued -= sum([charge.seq > self._began_at for charge in charges])
+            self._books.charges_flushed(charges)
+            self._advance(read_to)
 
-    async def _wait_for_disk(self) -> None:
+    def _next(self, last: int) -> tuple[tuple[Charge, ...], int]:
+        """The next charges, none behind `last`, and up to which number they are all."""
+        read_to = min(last, self._read_to + MAX_RECORDS)
+        charges = self._recorder.fresh.take(self._read_to, read_to)
+        if charges is not None:
+            return charges, read_to
+        found = self._journal.read(self._read_to, max_records=MAX_RECORDS, max_bytes=MAX_BYTES)
+        found = [record for record in found if record[0] <= last]
+        if not found and self._read_to < last:
+            log.critical("records cannot be read", extra={"fields": {"after": self._read_to, "last": last}})
+        entries = _entries(found)
+        self._prices.take(_prices(entries))
+        return _charges(entries), found[-1][0] if found else last
+
+    async def _wait_for_disk(self, number: int) -> None:
         """The store should not know what a power cut could still take from the journal: numbers would be given twice.
 
         A disk that does not sync is no reason to keep charges from a store that would.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(SYNC_PATIENCE_S):
-                await self._journal.wait_durable(self._journal.last)
+                await self._journal.wait_durable(number)
 
     def _advance(self, read_to: int) -> None:
         self._read_to = read_to
+        self._recorder.fresh.drop(read_to)
         self._journal.acknowledge(self._recorder.done_before(read_to))
         self._policy.at("after_acknowledge")
 
@@ -231,8 +246,10 @@ class Writer:
 
     async def _write_batch(self, charges: tuple[Charge, ...], last_used: dict[str, float]) -> None:
         await self._store.write_batch(Batch(writer=self._journal.id, charges=charges, last_used=last_used))
-        posted = (charge.seq for charge in charges if charge.username)  # nobody is billed for the environment's key
-        self.last_on_ledger = max(self.last_on_ledger, max(posted, default=0))
+        posted = (
+            charge.seq for charge in reversed(charges) if charge.username
+        )  # nobody pays for the environment's key
+        self.last_on_ledger = max(self.last_on_ledger, next(posted, 0))
 
 
 def _entries(found: list[tuple[int, bytes]]) -> list[Entry]:

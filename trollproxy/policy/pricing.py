@@ -4,10 +4,16 @@ Everything is integers: prices are nano-dollars per million tokens, multipliers 
 (half up) happens at the end. The same usage at the same price version always gives the same bill.
 """
 
+from itertools import compress
+from operator import itemgetter
+
+from msgspec.structs import astuple
+
 from trollproxy.chat import BUCKETS, Usage
 from trollproxy.records import NUSD_PER_USD, Price
 
-INPUT_BUCKETS = ("uncached", "write_5m", "write_1h", "write_30m", "write_12h", "read")
+_inputs = itemgetter("uncached", "write_5m", "write_1h", "write_30m", "write_12h", "read")
+_outputs = itemgetter("out_text", "out_reasoning")
 
 _MTOK = 1_000_000
 _MULTIPLIER_ONE = 1_000_000
@@ -16,8 +22,9 @@ _SCALE = _MTOK * _MULTIPLIER_ONE
 
 def cost_nusd(usage: Usage, price: Price) -> int:
     """The bill: every bucket at its price, times the multiplier, rounded half up once."""
-    per_mtok = price.per_mtok_nusd
-    scaled: int = sum(getattr(usage, bucket) * per_mtok[bucket] for bucket in BUCKETS)
+    per_mtok, scaled = price.per_mtok_nusd, 0
+    for bucket in compress(BUCKETS, astuple(usage)):  # most are empty, and this is done for every request
+        scaled += getattr(usage, bucket) * per_mtok[bucket]
     return (scaled * price.multiplier_micro + _SCALE // 2) // _SCALE
 
 
@@ -27,10 +34,7 @@ def hold_nusd(price: Price, *, input_tokens: int, output_tokens: int) -> int:
     Input is reckoned at the dearest input price, since what the cache will do is only known afterwards; output
     at the dearer of text and reasoning.
     """
-    per_mtok = price.per_mtok_nusd
-    dearest_input = max(per_mtok[bucket] for bucket in INPUT_BUCKETS)
-    dearest_output = max(per_mtok["out_text"], per_mtok["out_reasoning"])
-    scaled = input_tokens * dearest_input + output_tokens * dearest_output
+    scaled: int = input_tokens * max(_inputs(price.per_mtok_nusd)) + output_tokens * max(_outputs(price.per_mtok_nusd))
     return -(-scaled * price.multiplier_micro // _SCALE)
 
 

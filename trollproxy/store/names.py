@@ -47,8 +47,9 @@ CHARGE_FIELDS = {name: "_id" if name == "request_id" else camel(name) for name i
 
 
 def charge_to_stored(charge: Charge) -> dict[str, Any]:
-    flat = msgspec.to_builtins(charge)
-    return {stored: flat[name] for name, stored in CHARGE_FIELDS.items()}
+    stored = dict(zip(CHARGE_FIELDS.values(), msgspec.structs.astuple(charge), strict=True))
+    stored["usage"] = msgspec.to_builtins(charge.usage)
+    return stored
 
 
 def charge_from_stored(stored: Mapping[str, Any]) -> Charge:

@@ -6,6 +6,7 @@ ledger row that is new, which alone makes repetition, overlap and regrouping har
 
 import sqlite3
 from collections.abc import Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -20,70 +21,89 @@ from trollproxy.store.names import (
     FRIEND_KEYS,
     FRIEND_SPEND,
     LEDGER,
-    REQUEST_LOGS,
     UNKNOWN_USER,
     UNMIGRATED_USER,
     USERS,
     ledger_conflict,
 )
-from trollproxy.store.sqlite_rows import Row, charge_to_row, insert, user_to_row
+from trollproxy.store.sqlite_rows import (
+    INSERT_LOG,
+    INSERT_USAGE,
+    USAGE_COLUMNS,
+    Row,
+    charge_to_values,
+    insert,
+    usage_to_values,
+    user_to_row,
+)
 from trollproxy.store.tally import counter_id, group_by, sum_cost, sum_draw, sum_tokens, unique_charges
 
 
 def write_batch(db: sqlite3.Connection, batch: Batch) -> None:
     charges = unique_charges(batch.charges)
-    for charge in charges:
-        insert(db, REQUEST_LOGS, row=charge_to_row(charge), known_by="_id")
-    fresh = [charge for charge in charges if charge.username and post_usage(db, charge, writer=batch.writer)]
-    for username, mine in group_by(fresh, lambda charge: charge.username).items():
-        reason = why_not_payable(db, username)
-        if reason is None:
-            draw(db, username, charges=mine)
+    db.executemany(INSERT_LOG, map(charge_to_values, charges))
+    fresh = post_usage(db, [charge for charge in charges if charge.username], writer=batch.writer)
+    for username, mine in group_by(fresh, attrgetter("username")).items():
+        balance = read_balance(db, username)
+        if isinstance(balance, Balance):
+            set_balance(db, username, balance=take(balance, sum_draw(mine)), tokens=sum_tokens(mine))
             count_friends(db, mine)
         else:
-            bury(db, mine, reason=reason)
+            bury(db, mine, reason=balance)
     touch_keys(db, batch.last_used)
 
 
-def post_usage(db: sqlite3.Connection, charge: Charge, *, writer: str) -> bool:
-    """Return whether the charge is new to the ledger."""
-    return post(
-        db,
-        {
-            "_id": charge.request_id,
-            "type": "usage",
-            "username": charge.username,
-            "wallet": charge.wallet,
-            "amount": -charge.cost_nusd,
-            "writer": writer,
-            "seq": charge.seq,
-            "state": APPLIED,
-            "createdAt": charge.started_at_s,
-        },
-    )
+def post_usage(db: sqlite3.Connection, charges: list[Charge], *, writer: str) -> list[Charge]:
+    """Write the charges' entries and return those that are new to the ledger. What is there must say the same.
+
+    An entry of this writer is found by its number, all of a batch at one look. An id that is taken all the same is on
+    an entry with other contents, which undoes the transaction.
+    """
+    if not charges:
+        return charges
+    query = "SELECT _id FROM ledger WHERE writer = ? AND seq BETWEEN ? AND ?"
+    stored = {row["_id"] for row in db.execute(query, (writer, charges[0].seq, charges[-1].seq))}
+    fresh = charges
+    if stored:
+        fresh = [charge for charge in charges if charge.request_id not in stored]
+        require_same(db, [charge for charge in charges if charge.request_id in stored], writer)
+    try:
+        db.executemany(INSERT_USAGE, (usage_to_values(charge, writer) for charge in fresh))
+    except sqlite3.IntegrityError:
+        require_same(db, fresh, writer)
+        raise
+    return fresh
+
+
+def require_same(db: sqlite3.Connection, charges: Sequence[Charge], writer: str) -> None:
+    for charge in charges:
+        require_same_entry(db, dict(zip(USAGE_COLUMNS, usage_to_values(charge, writer), strict=True)))
+
+
+def require_same_entry(db: sqlite3.Connection, row: Row) -> None:
+    """An entry that is there must say the same as this one."""
+    stored = db.execute("SELECT * FROM ledger WHERE _id = ?", (row["_id"],)).fetchone()
+    said = ("type", "username", "wallet", "amount", "writer", "seq")
+    if stored is not None and any(stored[name] != row.get(name) for name in said):
+        raise ledger_conflict(row["_id"])
 
 
 def post(db: sqlite3.Connection, row: Row) -> bool:
-    """Write an entry; one that is there must say the same."""
-    if insert(db, LEDGER, row=row, known_by="_id"):
-        return True
-    stored = db.execute("SELECT * FROM ledger WHERE _id = ?", (row["_id"],)).fetchone()
-    said = ("type", "username", "wallet", "amount", "writer", "seq")
-    if any(stored[name] != row.get(name) for name in said):
-        raise ledger_conflict(row["_id"])
-    return False
+    """Write an entry, and return whether it is new to the ledger."""
+    is_new = insert(db, LEDGER, row=row, known_by="_id")
+    if not is_new:
+        require_same_entry(db, row)
+    return is_new
 
 
-def why_not_payable(db: sqlite3.Connection, username: str) -> str | None:
-    row = db.execute("SELECT migration FROM usersNew WHERE username = ?", (username,)).fetchone()
+def read_balance(db: sqlite3.Connection, username: str) -> Balance | str:
+    """What the user has, or why nobody can pay from it."""
+    query = "SELECT migration, credits, refCredits, creditsNew FROM usersNew WHERE username = ?"
+    row = db.execute(query, (username,)).fetchone()
     if row is None:
         return UNKNOWN_USER
-    return None if row["migration"] else UNMIGRATED_USER
-
-
-def read_balance(db: sqlite3.Connection, username: str) -> Balance:
-    query = "SELECT credits, refCredits, creditsNew FROM usersNew WHERE username = ?"
-    row = db.execute(query, (username,)).fetchone()
+    if not row["migration"]:
+        return UNMIGRATED_USER
     return Balance(credits_nusd=row["credits"], ref_credits_nusd=row["refCredits"], credits_new_nusd=row["creditsNew"])
 
 
@@ -96,13 +116,8 @@ def set_balance(db: sqlite3.Connection, username: str, *, balance: Balance, toke
     )
 
 
-def draw(db: sqlite3.Connection, username: str, *, charges: Sequence[Charge]) -> None:
-    balance = take(read_balance(db, username), sum_draw(charges))
-    set_balance(db, username, balance=balance, tokens=sum_tokens(charges))
-
-
 def count_friends(db: sqlite3.Connection, charges: Sequence[Charge]) -> None:
-    for key_id, mine in group_by(charges, lambda charge: charge.friend_key_id).items():
+    for key_id, mine in group_by(charges, attrgetter("friend_key_id")).items():
         db.execute("UPDATE friend_keys SET totalSpent = totalSpent + ? WHERE keyId = ?", (sum_cost(mine), key_id))
     for name, mine in group_by(charges, counter_id).items():
         row = {"_id": name, "keyId": mine[0].friend_key_id, "day": mine[0].day, "model": mine[0].model, "spent": 0}
@@ -125,14 +140,14 @@ def touch_keys(db: sqlite3.Connection, last_used: dict[str, float]) -> None:
 
 
 def apply_credit(db: sqlite3.Connection, credit: Credit) -> bool:
-    reason = why_not_payable(db, credit.username)
-    if reason == UNKNOWN_USER:
+    balance = read_balance(db, credit.username)
+    if balance == UNKNOWN_USER:
         raise NotFound("There is no such user.")
-    if reason is not None:
+    if not isinstance(balance, Balance):
         raise Forbidden("This account's balance has to be migrated first.", code="migration_required")
     if not post(db, credit_to_row(credit)):
         return False
-    set_balance(db, credit.username, balance=give(read_balance(db, credit.username), credit), tokens=0)
+    set_balance(db, credit.username, balance=give(balance, credit), tokens=0)
     return True
 
 

@@ -5,14 +5,18 @@ has no column here (the seeds' plain keys) is the business of whoever reads it.
 """
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any, cast
 
 import msgspec
 
 from trollproxy.records import Charge, ClientKey, FriendKey, Price, Role, Tier, User
 from trollproxy.store.names import (
+    APPLIED,
+    CHARGE_FIELDS,
+    LEDGER,
+    REQUEST_LOGS,
     charge_from_stored,
-    charge_to_stored,
     limits_from_stored,
     limits_to_stored,
     price_from_stored,
@@ -22,16 +26,29 @@ from trollproxy.store.names import (
 Row = dict[str, Any]
 
 
-def insert(db: sqlite3.Connection, table: str, *, row: Row, known_by: str | None = None) -> bool:
-    """Return whether the row is new. With `known_by`, a row of the same value in that column is left as it is.
+def inserting(table: str, columns: Iterable[str], known_by: str | None = None) -> str:
+    """The statement that writes a row. With `known_by`, one of the same value in that column is left as it is.
 
     Table and columns are this package's own words, never a caller's.
     """
-    columns, places = ", ".join(row), ", ".join(f":{column}" for column in row)
+    names = tuple(columns)
+    places = ", ".join("?" * len(names))
     # Not INSERT OR IGNORE: that would hide a failed CHECK or NOT NULL as well.
-    leave = f"ON CONFLICT ({known_by}) DO NOTHING" if known_by else ""
-    query = f"INSERT INTO {table} ({columns}) VALUES ({places}) {leave}"  # noqa: S608 -- own words
-    return db.execute(query, row).rowcount == 1
+    leave = f" ON CONFLICT ({known_by}) DO NOTHING" if known_by else ""
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places}){leave}"  # noqa: S608 -- own words
+
+
+USAGE_COLUMNS = ("_id", "type", "username", "wallet", "amount", "writer", "seq", "state", "createdAt")
+# These two have most of the writing; what stays the same is put together once.
+INSERT_LOG = inserting(REQUEST_LOGS, CHARGE_FIELDS.values(), known_by="_id")
+INSERT_USAGE = inserting(LEDGER, USAGE_COLUMNS)
+_USAGE = list(CHARGE_FIELDS).index("usage")
+_encode = msgspec.json.Encoder().encode
+
+
+def insert(db: sqlite3.Connection, table: str, *, row: Row, known_by: str | None = None) -> bool:
+    """Return whether the row is new."""
+    return db.execute(inserting(table, row, known_by), tuple(row.values())).rowcount == 1
 
 
 def user_to_row(user: User) -> Row:
@@ -123,10 +140,26 @@ def friend_key_from_row(row: sqlite3.Row) -> FriendKey:
     )
 
 
-def charge_to_row(charge: Charge) -> Row:
-    stored = charge_to_stored(charge)
-    stored["usage"] = msgspec.json.encode(stored["usage"]).decode()
-    return stored
+def charge_to_values(charge: Charge) -> list[Any]:
+    """In the order of `INSERT_LOG`."""
+    values = list(msgspec.structs.astuple(charge))
+    values[_USAGE] = _encode(charge.usage).decode()
+    return values
+
+
+def usage_to_values(charge: Charge, writer: str) -> tuple[Any, ...]:
+    """The charge's entry in the ledger, in the order of `USAGE_COLUMNS`."""
+    return (
+        charge.request_id,
+        "usage",
+        charge.username,
+        charge.wallet,
+        -charge.cost_nusd,
+        writer,
+        charge.seq,
+        APPLIED,
+        charge.started_at_s,
+    )
 
 
 def charge_from_row(row: sqlite3.Row) -> Charge:

@@ -5,6 +5,7 @@ Pure and the same for every store. Charges come in order of `seq`, each request 
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
+from operator import attrgetter
 from typing import TypeVar
 
 from trollproxy.policy.wallets import Draw
@@ -15,13 +16,14 @@ T = TypeVar("T")
 LITERAL_MODEL_LIMIT = 200  # a longer name is known by its hash, so that an id stays of bounded length
 
 
-def unique_charges(charges: Iterable[Charge]) -> list[Charge]:
+def unique_charges(charges: Sequence[Charge]) -> list[Charge]:
     """Each request once, in order of `seq`. Two that share an id must be the same charge."""
-    found: dict[str, Charge] = {}
-    for charge in charges:
-        if found.setdefault(charge.request_id, charge) != charge:
-            raise ledger_conflict(charge.request_id)
-    return sorted(found.values(), key=lambda charge: charge.seq)
+    found = {charge.request_id: charge for charge in charges}
+    if len(found) < len(charges):
+        for charge in charges:
+            if found[charge.request_id] != charge:
+                raise ledger_conflict(charge.request_id)
+    return sorted(found.values(), key=attrgetter("seq"))
 
 
 def group_by(charges: Iterable[Charge], name: Callable[[Charge], str | None]) -> dict[str, list[Charge]]:
@@ -35,18 +37,16 @@ def group_by(charges: Iterable[Charge], name: Callable[[Charge], str | None]) ->
 
 
 def sum_draw(charges: Sequence[Charge]) -> Draw:
-    return Draw(
-        legacy_nusd=sum_cost(charge for charge in charges if charge.wallet == "legacy"),
-        new_nusd=sum_cost(charge for charge in charges if charge.wallet == "new"),
-    )
+    from_new = sum_cost([charge for charge in charges if charge.wallet == "new"])
+    return Draw(legacy_nusd=sum_cost(charges) - from_new, new_nusd=from_new)
 
 
 def sum_tokens(charges: Iterable[Charge]) -> int:
-    return sum(charge.usage.input_tokens + charge.usage.output_tokens for charge in charges)
+    return sum([charge.usage.input_tokens + charge.usage.output_tokens for charge in charges])
 
 
 def sum_cost(charges: Iterable[Charge]) -> int:
-    return sum(charge.cost_nusd for charge in charges)
+    return sum([charge.cost_nusd for charge in charges])
 
 
 def counter_id(charge: Charge) -> str | None:

@@ -93,14 +93,14 @@ def test_an_account_that_nobody_refers_to_is_forgotten() -> None:
     accounts.put(user(1))
     gc.collect()
     assert accounts.get("ann") is None
-    accounts.charge_flushed(make_charge(1, cost_nusd=5))  # whoever was forgotten is read anew
+    accounts.charges_flushed([make_charge(1, cost_nusd=5)])  # whoever was forgotten is read anew
 
 
 def test_a_flushed_charge_finds_its_account() -> None:
     accounts = Accounts()
     account = accounts.put(user(100))
     account.unflushed["legacy"] = 30
-    accounts.charge_flushed(make_charge(1, cost_nusd=30))
+    accounts.charges_flushed([make_charge(1, cost_nusd=30)])
     assert (account.user.credits_nusd, account.unflushed["legacy"]) == (70, 0)
 
 
@@ -112,9 +112,9 @@ def test_what_a_friend_spent_in_an_earlier_run_is_known_until_the_store_has_it()
     accounts.inherit(make_charge(4))
     assert accounts.lent_nusd("fk", TODAY) == {"m": 60, "other": 30}
     assert accounts.lent_nusd("fk", "2025-10-08") == accounts.lent_nusd("key-1", TODAY) == {}
-    accounts.charge_flushed(make_charge(1, model="m", **friends))
+    accounts.charges_flushed([make_charge(1, model="m", **friends)])
     assert accounts.lent_nusd("fk", TODAY) == {"m": 30, "other": 30}
-    accounts.charge_flushed(make_charge(9, model="m", **friends))  # of this run: the friend's own count has it
+    accounts.charges_flushed([make_charge(9, model="m", **friends)])  # of this run: the friend's own count has it
     assert accounts.lent_nusd("fk", TODAY) == {"m": 30, "other": 30}
 
 

@@ -191,8 +191,9 @@ class Damaged(MemoryJournal):
 
 def test_a_record_that_cannot_be_read_does_not_hang_the_gateway() -> None:
     async def scenario() -> None:
-        bench = Bench(ScriptedStore(), interval_s=NEVER_S, journal=Damaged())
-        bench.record(1, 2)
+        journal = Damaged()
+        Bench(ScriptedStore(), interval_s=NEVER_S, journal=journal).record(1, 2)
+        bench = Bench(ScriptedStore(), interval_s=NEVER_S, journal=journal)
         await bench.writer.flush(0.01)
         assert seqs(bench.store.batches) == [[1]]
 
