@@ -69,6 +69,11 @@ def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
         return None
 
 
+def count_of(number: int | None) -> int:
+    """What a provider counted: never less than nothing."""
+    return number if number is not None and number > 0 else 0
+
+
 def inside(raw: msgspec.Raw) -> bytes:
     """A JSON value without its quotes or braces."""
     return bytes(raw)[1:-1]

@@ -41,7 +41,7 @@ class LimitState(msgspec.Struct, frozen=True):
     now_s: float
 
 
-class Whole(msgspec.Struct, frozen=True):
+class Whole(msgspec.Struct, frozen=True, gc=False):
     """What is read of a reply that came in one piece."""
 
     usage: Usage | None

@@ -23,7 +23,7 @@ from trollproxy.wire.body import (
 )
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
-from trollproxy.wire.openai_chat.answers import Said, read_usage
+from trollproxy.wire.openai_chat.answers import Said, UsageObject, read_usage, to_usage
 from trollproxy.wire.openai_chat.errors_out import error_body, error_event
 from trollproxy.wire.openai_chat.texts import TEXTS
 from trollproxy.wire.openai_chat.tongue import ChatTongue
@@ -77,12 +77,16 @@ class _Choice(msgspec.Struct, gc=False):
 
 class _Reply(msgspec.Struct, gc=False):
     choices: list[_Choice]
-    usage: msgspec.Raw = UNSAID
+
+
+class _CountedReply(_Reply, gc=False):
+    usage: UsageObject | None = None
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
 _CHUNK = msgspec.json.Decoder(_Chunk)
-_REPLY = msgspec.json.Decoder(_Reply)
+_REPLY = msgspec.json.Decoder(_CountedReply)
+_ODDLY_COUNTED = msgspec.json.Decoder(_Reply)
 
 
 class _ChatMeter(Meter):
@@ -177,11 +181,13 @@ class OpenAIChat:
         return EVENT_STREAM
 
     def read_whole(self, body: bytes) -> Whole:
-        reply = decode_reply(_REPLY, body)
+        counted = decode_reply(_REPLY, body)
+        reply = counted or decode_reply(_ODDLY_COUNTED, body)
         if reply is None:
             raise UpstreamBroken("The provider's answer is not of its format.")
+        usage = to_usage(counted.usage) if counted is not None and counted.usage is not None else None
         said = b"".join([_said_in(choice.message) for choice in reply.choices if choice.message is not None])
-        return Whole(read_usage(bytes(reply.usage)), len(said), crc32(said))
+        return Whole(usage, len(said), crc32(said))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error.status, error_body(error, request_id)
