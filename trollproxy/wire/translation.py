@@ -81,7 +81,6 @@ class Translation:
             model=told.model,
             request_id=told.request_id,
             now_s=told.now_s,
-            input_tokens=estimate_input(request),
         )
         self._target = target
         self._adaptation = Adaptation(request, theirs.rules)

@@ -137,7 +137,7 @@ def write_reply(reply: Reply, asked: Asked) -> bytes:
         has_calls=any(isinstance(part, ToolCall) for part in choice.parts),
         has_refusal=any(isinstance(part, Refusal) for part in choice.parts),
     )
-    usage = reply.usage if reply.usage is not None else Usage(uncached=asked.input_tokens)
+    usage = reply.usage if reply.usage is not None else Usage(uncached=asked.estimate)
     return msgspec.json.encode(
         message_object(reply.reply_id, asked)
         | {
