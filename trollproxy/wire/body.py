@@ -11,7 +11,14 @@ import msgspec
 from trollproxy.errors import InvalidRequest
 
 T = TypeVar("T")
+
+
+class _Object(msgspec.Struct, gc=False):
+    """Any object: all of it is checked, and nothing kept."""
+
+
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(_Object)
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN_MEMBER = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
 _UNKNOWN_KIND = re.compile(r"^Invalid value '.*' - at ", re.DOTALL)  # of a `type`; wrong words elsewhere read otherwise
@@ -108,6 +115,6 @@ def as_object(arguments: str) -> msgspec.Raw:
     if not arguments.strip():
         return msgspec.Raw(b"{}")
     data = arguments.encode()
-    if decode_reply(_MEMBERS, data) is not None:
+    if decode_reply(_OBJECT, data) is not None:
         return msgspec.Raw(data)
     return msgspec.Raw(msgspec.json.encode({"arguments": arguments}))
