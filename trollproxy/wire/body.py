@@ -81,6 +81,11 @@ def count_of(number: int | None) -> int:
     return number if number is not None and number > 0 else 0
 
 
+def is_said(raw: msgspec.Raw) -> bool:
+    """Whether a member is there and not null."""
+    return raw is not UNSAID and raw != NULL
+
+
 def inside(raw: msgspec.Raw) -> bytes:
     """A JSON value without its quotes or braces."""
     return bytes(raw)[1:-1]

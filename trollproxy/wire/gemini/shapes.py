@@ -12,7 +12,7 @@ Raw = msgspec.Raw
 _NONE = Raw()
 
 
-class Strict(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+class Strict(msgspec.Struct, gc=False, rename="camel", forbid_unknown_fields=True, kw_only=True):
     pass
 
 
