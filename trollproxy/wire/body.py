@@ -31,7 +31,7 @@ _MODEL = re.compile(rb'"model"', re.IGNORECASE)
 _MISSING = re.compile(r"missing required field `(?P<path>[^`]*)`")
 
 
-def decode_request(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def decode_request(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
     """Decode a client's body; InvalidRequest says what is wrong and, as `param`, where."""
     try:
         return decoder.decode(body)
@@ -45,7 +45,7 @@ def decode_request(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from error
 
 
-def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes, *, place: str = "") -> T:
+def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, place: str = "") -> T:
     """Decode all of a conversation, where `decoder` forbids unknown members: what it does not know would be lost, so
     it is refused by its name. `place` says where in the request `body` stands.
     """
@@ -68,7 +68,7 @@ def check_model(model: str) -> None:
         raise InvalidRequest(f"`model` must not have more than {MAX_MODEL_NAME} characters.", param="model")
 
 
-def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
+def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T | None:
     """Decode what a provider sent; None where it is not of the expected shape."""
     try:
         return decoder.decode(data)

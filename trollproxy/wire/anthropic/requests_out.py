@@ -109,7 +109,7 @@ def _schema(parameters: msgspec.Raw | None) -> object:
     typed = decode_reply(_TYPED, parameters)
     if typed is None or typed.type is not UNSAID:
         return parameters
-    return {"type": "object", **(decode_reply(_MEMBERS, parameters) or {})}
+    return {"type": "object", **_MEMBERS.decode(parameters)}
 
 
 def _write_choice(request: Request, plan: Plan) -> Block | None:

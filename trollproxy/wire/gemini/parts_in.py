@@ -33,7 +33,7 @@ def not_translatable(place: str) -> InvalidRequest:
 def refuse(shape: shapes.Strict, place: str) -> None:
     """Refuse what is said in a member that has no words elsewhere."""
     for name in shapes.REFUSED.get(type(shape), ()):
-        if bytes(getattr(shape, name)) not in shapes.NOTHING:
+        if shapes.says(getattr(shape, name)):
             known = _SPELT[type(shape), name]
             raise not_translatable(f"{place}.{known}" if place else known)
 
@@ -100,8 +100,7 @@ def read_part(part: shapes.Part, place: str, ids: CallIds) -> Part:
     if part.function_call is not None:
         call = part.function_call
         refuse(call, f"{place}.functionCall")
-        args = bytes(call.args)
-        arguments = "" if args in shapes.NOTHING else args.decode()
+        arguments = bytes(call.args).decode() if shapes.says(call.args) else ""
         call_id = ids.of_call(call.id, call.name)
         return ToolCall(call_id=call_id, name=call.name, arguments=arguments, state=state)
     if part.function_response is not None:

@@ -150,23 +150,23 @@ def _read_tools(tools: list[shapes.Tool]) -> tuple[Tool, ...]:
 def _read_tool(declared: shapes.FunctionDeclaration, place: str) -> Tool:
     refuse(declared, place)
     parameters = declared.parameters_json_schema
-    if bytes(parameters) in shapes.NOTHING:
+    if not shapes.says(parameters):
         parameters = declared.parameters
-        if bytes(parameters) not in shapes.NOTHING:
+        if shapes.says(parameters):
             parameters = json_schema(parameters, f"{place}.parameters")
     return Tool(
         name=declared.name,
         description=_with_result(declared, place),
-        parameters=parameters if bytes(parameters) not in shapes.NOTHING else None,
+        parameters=parameters if shapes.says(parameters) else None,
     )
 
 
 def _with_result(declared: shapes.FunctionDeclaration, place: str) -> str | None:
     """What a function gives back is for the model to know, and no other vendor has a member for it."""
     result = declared.response_json_schema
-    if bytes(result) in shapes.NOTHING and bytes(declared.response) not in shapes.NOTHING:
+    if not shapes.says(result) and shapes.says(declared.response):
         result = json_schema(declared.response, f"{place}.response")
-    if bytes(result) in shapes.NOTHING:
+    if not shapes.says(result):
         return declared.description
     told = f"It returns JSON of this schema: {bytes(result).decode()}"
     return f"{declared.description}\n\n{told}" if declared.description else told
@@ -210,9 +210,9 @@ def _read_output(config: shapes.GenerationConfig) -> OutputSchema | None:
     if any(name.upper() not in {"TEXT", "MODALITY_UNSPECIFIED"} for name in config.response_modalities or ()):
         raise not_translatable("generationConfig.responseModalities")
     schema = config.response_json_schema
-    if bytes(schema) in shapes.NOTHING and bytes(config.response_schema) not in shapes.NOTHING:
+    if not shapes.says(schema) and shapes.says(config.response_schema):
         schema = json_schema(config.response_schema, "generationConfig.responseSchema")
-    has_schema = bytes(schema) not in shapes.NOTHING
+    has_schema = shapes.says(schema)
     if config.response_mime_type not in {None, "", _PLAIN, _JSON}:
         raise not_translatable("generationConfig.responseMimeType")
     if config.response_mime_type == _JSON or has_schema:
