@@ -171,7 +171,8 @@ def measure(request: Request, reply: Reply) -> dict[tuple[FormatName, FormatName
 
 
 def table(title: str, measured: dict[tuple[FormatName, FormatName], list[float]]) -> Iterator[str]:
-    yield f"\n{title}\n"
+    yield title
+    yield ""
     yield "| client | provider | request µs | whole answer µs | both µs | stream chunk µs |"
     yield "|---|---|---|---|---|---|"
     for (client, upstream), (request, reply, chunk) in measured.items():
@@ -182,6 +183,11 @@ def table(title: str, measured: dict[tuple[FormatName, FormatName], list[float]]
         yield f"| {client} | {upstream} | {' | '.join(cells)} |"
 
 
+def tables() -> Iterator[str]:
+    yield from table("An ordinary request:", measure(question(), words()))
+    yield ""
+    yield from table("An agent's request:", measure(conversation(), answer()))
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(table("An ordinary request", measure(question(), words()))) + "\n")
-    sys.stdout.write("\n".join(table("An agent's request", measure(conversation(), answer()))) + "\n")
+    sys.stdout.write("\n".join(tables()) + "\n")

@@ -116,13 +116,13 @@ class Gathering:
 
     def take(self, event: StreamEvent) -> None:
         match event:
+            case PartGrew():
+                self._pieces.setdefault(event.index, []).append(event.text)
             case Started():
                 self._started = event
             case PartStarted():
                 self.parts[event.index] = event.part
                 self._choice_of[event.index] = event.choice
-            case PartGrew():
-                self._pieces.setdefault(event.index, []).append(event.text)
             case PartSigned() | PartCited() | PartScored():
                 self.parts[event.index] = _with(self.parts[event.index], event)
             case Finished():

@@ -43,11 +43,11 @@ _REASONS: dict[Finish, str] = {
 }
 
 
-class StopDetails(msgspec.Struct):
+class StopDetails(msgspec.Struct, gc=False):
     explanation: str | None = None
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, gc=False):
     """Any block of an answer; kinds that no translated request can have asked for are passed over."""
 
     type: str
@@ -61,7 +61,7 @@ class _Block(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: list[_Block]
     id: str = ""
     model: str = ""

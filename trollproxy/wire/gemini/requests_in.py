@@ -101,7 +101,7 @@ def _read_turns(contents: list[shapes.Content]) -> tuple[Turn, ...]:
         if role is None:
             raise InvalidRequest(f"`{where}.role` must be `user` or `model`.", param=f"{where}.role")
         parts = as_list(content.parts)
-        read = tuple(read_part(part, f"{where}.parts[{number}]", ids) for number, part in enumerate(parts))
+        read = tuple([read_part(part, f"{where}.parts[{number}]", ids) for number, part in enumerate(parts)])
         if read:
             turns.append(Turn(role, read))
     if not turns:
@@ -111,6 +111,8 @@ def _read_turns(contents: list[shapes.Content]) -> tuple[Turn, ...]:
 
 def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """Neighbouring pieces of one text, or of one thought, as one. A signature ends what it signs."""
+    if not any(map(_continues, parts, parts[1:])):
+        return tuple([part for part in parts if not isinstance(part, Text) or part.text or part.state])
     joined: list[Part] = []
     pieces: list[str] = []  # of the last of `joined`, where it is a text or a thought that may go on
     for part in parts:

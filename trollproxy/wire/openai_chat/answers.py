@@ -9,29 +9,29 @@ from trollproxy.errors import UpstreamBroken
 from trollproxy.wire.body import count_of, decode_reply
 
 
-class Score(msgspec.Struct):
+class Score(msgspec.Struct, gc=False):
     token: str
     logprob: float
     bytes: list[int] | None = None
     top_logprobs: "list[Score] | None" = None
 
 
-class Logprobs(msgspec.Struct):
+class Logprobs(msgspec.Struct, gc=False):
     content: list[Score] | None = None
 
 
-class UrlCitation(msgspec.Struct):
+class UrlCitation(msgspec.Struct, gc=False):
     url: str | None = None
     title: str | None = None
     start_index: int | None = None
     end_index: int | None = None
 
 
-class Annotation(msgspec.Struct):
+class Annotation(msgspec.Struct, gc=False):
     url_citation: UrlCitation | None = None
 
 
-class Said(msgspec.Struct):
+class Said(msgspec.Struct, gc=False):
     """What a call says. Arguments are a string by the book, an object with some providers."""
 
     name: str | None = None
@@ -39,21 +39,21 @@ class Said(msgspec.Struct):
     input: str | None = None
 
 
-class Call(msgspec.Struct):
+class Call(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: Said | None = None
     custom: Said | None = None
 
 
-class Piece(msgspec.Struct):
+class Piece(msgspec.Struct, gc=False):
     """Content as a list: texts, and thoughts with Mistral's models."""
 
     text: str | None = None
     thinking: "list[Piece] | None" = None
 
 
-class Delta(msgspec.Struct):
+class Delta(msgspec.Struct, gc=False):
     """A piece of an answer, or a whole one."""
 
     content: str | list[Piece] | None = None

@@ -26,13 +26,13 @@ from trollproxy.wire.openai_chat.answers import Delta, Logprobs
 Members = dict[str, object]
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     message: Delta | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
 
 
-class _Reply(msgspec.Struct):
+class _Reply(msgspec.Struct, gc=False):
     choices: list[_Choice]
     id: str | None = None
     model: str | None = None

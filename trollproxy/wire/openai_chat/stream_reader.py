@@ -32,14 +32,14 @@ from trollproxy.wire.openai_chat.answers import Call, Delta, Logprobs
 from trollproxy.wire.sse import event_data
 
 
-class _ChunkChoice(msgspec.Struct):
+class _ChunkChoice(msgspec.Struct, gc=False):
     index: int = 0
     delta: Delta | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
     choices: list[_ChunkChoice] | None = None
