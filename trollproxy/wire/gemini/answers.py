@@ -3,6 +3,7 @@
 import msgspec
 
 from trollproxy.chat import Finish
+from trollproxy.wire.body import UNSAID
 from trollproxy.wire.gemini.grounding import CitationMetadata, GroundingMetadata
 from trollproxy.wire.gemini.partial_args import PartialArg
 from trollproxy.wire.gemini.scores import LogprobsResult
@@ -12,7 +13,7 @@ from trollproxy.wire.gemini.usage import UsageMetadata
 class FunctionCall(msgspec.Struct, gc=False, rename="camel"):
     name: str | None = None
     id: str | None = None
-    args: msgspec.Raw = msgspec.Raw()
+    args: msgspec.Raw = UNSAID
     partial_args: list[PartialArg] | None = None
     will_continue: bool | None = None
 
@@ -60,7 +61,7 @@ class Answer(msgspec.Struct, gc=False, rename="camel"):
     prompt_feedback: Feedback | None = None
     model_version: str | None = None
     response_id: str | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = UNSAID
 
 
 ANSWER = msgspec.json.Decoder(Answer)

@@ -7,7 +7,7 @@ carries the last reason is held back until then, so that the charge is made befo
 import msgspec
 
 from trollproxy.errors import GatewayError, UpstreamBroken
-from trollproxy.wire.body import NULL, UNSAID, decode_reply
+from trollproxy.wire.body import UNSAID, decode_reply, is_said
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Meter
 from trollproxy.wire.gemini.errors_out import error_object
@@ -72,7 +72,7 @@ def read_answer(data: bytes) -> Answer | None:
 
 
 def is_error(answer: Answer) -> bool:
-    return answer.error is not UNSAID and answer.error != NULL
+    return is_said(answer.error)
 
 
 def said_by(answer: Answer) -> tuple[int, bytes]:
@@ -178,6 +178,6 @@ def _said_in(part: _Part) -> tuple[int, bytes]:
         said = (call.name or "").encode() + bytes(call.args) + bytes(call.partial_args)
     else:
         said = bytes(part.executable_code) + bytes(part.code_execution_result)
-        if part.inline_data is not UNSAID and part.inline_data != NULL:
+        if is_said(part.inline_data):
             return len(said) + _MEDIA_BYTES, said + bytes(part.inline_data)
     return len(said), said

@@ -66,7 +66,10 @@ class Delta(msgspec.Struct, gc=False):
 
     @property
     def thoughts(self) -> str:
-        return self.reasoning_content or self.reasoning or self._inner_thoughts
+        told = self.reasoning_content or self.reasoning
+        if told or not isinstance(self.content, list):
+            return told or ""
+        return "".join([_joined(piece.thinking) for piece in self.content if piece.thinking])
 
     @property
     def thoughts_state(self) -> State | None:
@@ -78,11 +81,6 @@ class Delta(msgspec.Struct, gc=False):
     @property
     def words(self) -> str:
         return _joined(self.content) if isinstance(self.content, list) else self.content or ""
-
-    @property
-    def _inner_thoughts(self) -> str:
-        pieces = self.content if isinstance(self.content, list) else ()
-        return "".join(_joined(piece.thinking) for piece in pieces if piece.thinking)
 
     @property
     def calls(self) -> list[Call]:
@@ -196,7 +194,7 @@ _USAGE = msgspec.json.Decoder(UsageObject | None)
 _STRING = msgspec.json.Decoder(str)
 
 
-def read_usage(raw: bytes) -> Usage | None:
+def read_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     usage = decode_reply(_USAGE, raw) if raw else None
     return to_usage(usage) if usage is not None else None
 

@@ -12,12 +12,12 @@ import msgspec
 from trollproxy.chat import Ask, FormatName
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.wire.body import (
-    NULL,
     UNSAID,
     check_model,
     decode_reply,
     decode_request,
     inside,
+    is_said,
     names_model_twice,
     replace_members,
 )
@@ -110,7 +110,7 @@ class _ChatMeter(Meter):
         return self._read_chunk(chunk)
 
     def _read_chunk(self, chunk: _Chunk) -> bool:
-        if chunk.error is not UNSAID and chunk.error != NULL:
+        if is_said(chunk.error):
             self.error = stream_error(bytes(chunk.error))
             return False
         for choice in chunk.choices or ():
@@ -118,9 +118,9 @@ class _ChatMeter(Meter):
                 self.hear(_said_in(choice.delta))
             if choice.finish_reason:
                 self.may_end = True
-        if chunk.usage is UNSAID or chunk.usage == NULL:
+        if not is_said(chunk.usage):
             return True
-        self.usage = read_usage(bytes(chunk.usage)) or self.usage
+        self.usage = read_usage(chunk.usage) or self.usage
         self.is_usage_final = self.usage is not None and (self.may_end or not chunk.choices)
         return self._wants_usage or bool(chunk.choices)
 

@@ -51,7 +51,7 @@ def read_reply(body: bytes, asked: Asked) -> Reply:
         reply_id=read.id or "",
         model=read.model or "",
         choices=tuple(_read_choice(choice, asked) for choice in read.choices),
-        usage=answers.read_usage(bytes(read.usage)),
+        usage=answers.read_usage(read.usage),
         tier=None if read.service_tier in (None, "auto", "default") else read.service_tier,
     )
 
