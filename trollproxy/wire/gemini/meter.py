@@ -139,7 +139,7 @@ class GenerateMeter(Meter):
         data = read_event(event)
         if not data:
             return False
-        answer = read_answer(data)
+        answer = decode_reply(ANSWER, data) if data[:1] == b"{" else read_answer(data)
         if answer is None:
             self.error = UpstreamBroken("The provider sent a stream event that is not of its format.")
             return False

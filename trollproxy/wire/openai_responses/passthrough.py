@@ -211,7 +211,7 @@ class OpenAIResponses:
         usage = None
         if counted is not None and counted.usage is not None:
             usage = to_usage(counted.usage, read_tools(counted.tool_usage))
-        said = b"".join(map(_said_in, reply.output))
+        said = b"".join([_said_in(item) for item in reply.output])
         return Whole(usage, len(said), crc32(said))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
@@ -257,9 +257,13 @@ def _own(item: msgspec.Raw) -> list[msgspec.Raw]:
 
 def _said_in(item: _Said) -> bytes:
     """The answer itself."""
-    said = ((item.text or "") + (item.refusal or "") + (item.name or "")).encode()
-    said += inside(item.arguments) + inside(item.input)
-    for inner in (item.content, item.summary):
-        if inner:
-            said += b"".join(map(_said_in, inner))
+    said = item.text.encode() if item.text else b""
+    if item.refusal or item.name:
+        said += ((item.refusal or "") + (item.name or "")).encode()
+    if item.arguments is not UNSAID or item.input is not UNSAID:
+        said += inside(item.arguments) + inside(item.input)
+    for inner in item.content or ():
+        said += _said_in(inner)
+    for inner in item.summary or ():
+        said += _said_in(inner)
     return said
