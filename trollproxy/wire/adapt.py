@@ -27,6 +27,7 @@ from trollproxy.chat import (
 from trollproxy.wire.format import NameRules
 
 _DIGEST = 20  # hex digits: 80 bits, so two names of one request do not meet by chance
+_NAMED = (ToolCall, ToolResult)
 _INPUT = msgspec.json.Decoder(dict[str, str])
 _WRAPPED = msgspec.Raw(
     b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}'
@@ -42,22 +43,15 @@ class Adaptation:
         self._rules = rules
         self._custom = {tool.name for tool in request.tools if tool.is_custom} if not rules.has_custom_tools else set()
         self._held: dict[int, list[str]] = {}  # arguments of wrapped calls; the string inside is whole only at the end
-        names = {tool.name for tool in request.tools}
-        ids: set[str] = set()
-        is_custom = bool(self._custom)
-        for turn in request.turns:
-            for part in turn.parts:
-                if isinstance(part, ToolCall | ToolResult):
-                    ids.add(part.call_id)
-                    is_custom = is_custom or part.is_custom
-                    if part.name is not None:
-                        names.add(part.name)
+        called = [part for turn in request.turns for part in turn.parts if isinstance(part, _NAMED)]
+        names = {part.name for part in called if part.name is not None}.union([tool.name for tool in request.tools])
         if request.tool_choice is not None:
             names.update(request.tool_choice.names)
+        ids = {part.call_id for part in called}
         self._names = {name: fit for name in names if (fit := self._tool_name(name)) is not name}
         self._ids = {call_id: fit for call_id in ids if (fit := self._call_id(call_id)) is not call_id}
         self._original = {fit: name for name, fit in self._names.items()}
-        wraps = is_custom and not rules.has_custom_tools
+        wraps = bool(self._custom) or (not rules.has_custom_tools and any(part.is_custom for part in called))
         self.request = self._adapt(request) if wraps or self._names or self._ids else request
 
     def _adapt(self, request: Request) -> Request:
