@@ -111,7 +111,7 @@ class Adaptation:
             case PartStarted(part=ToolCall() as call):
                 restored = self._restore(msgspec.structs.replace(call, arguments=""))
                 assert isinstance(restored, ToolCall)
-                if restored.is_custom:
+                if restored.name in self._custom:
                     self._held[event.index] = [call.arguments]
                     return [msgspec.structs.replace(event, part=msgspec.structs.replace(restored, arguments=""))]
                 whole = msgspec.structs.replace(restored, arguments=call.arguments)
