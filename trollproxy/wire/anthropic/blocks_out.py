@@ -1,7 +1,6 @@
 """Parts written as content blocks of a request."""
 
 import base64
-import binascii
 from collections.abc import Iterable
 
 from trollproxy.chat import CacheLifetime, CannotSay, Media, Part, Text, Thinking, ToolCall, ToolResult
@@ -106,7 +105,7 @@ def _plain(text: str) -> Block:
 def _decoded(data: str) -> str:
     try:
         return base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # no base64, not even ASCII, or no UTF-8 in it
         raise CannotSay("document_data", "the text is not UTF-8 in base64") from error
 
 

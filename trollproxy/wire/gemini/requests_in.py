@@ -16,7 +16,9 @@ from trollproxy.chat import (
     Text,
     Thinking,
     Tool,
+    ToolCall,
     ToolChoice,
+    ToolResult,
     Turn,
     TurnRole,
     merged,
@@ -32,6 +34,7 @@ from trollproxy.wire.gemini.thinking import read_thinking
 
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`(?: - at `\$\.?(?P<place>[^`]*)`)?")
 _ROLES: dict[str, TurnRole] = {"": "user", "user": "user", "function": "user", "tool": "user", "model": "assistant"}
+_OF_MODELS = (ToolCall, Thinking)
 _JSON, _PLAIN = "application/json", "text/plain"
 _CALLING = "toolConfig.functionCallingConfig"
 
@@ -103,10 +106,18 @@ def _read_turns(contents: list[shapes.Content]) -> tuple[Turn, ...]:
         parts = as_list(content.parts)
         read = tuple([read_part(part, f"{where}.parts[{number}]", ids) for number, part in enumerate(parts)])
         if read:
-            turns.append(Turn(role, read))
+            turns.append(Turn(_speaker(role, read, where), read))
     if not turns:
         raise InvalidRequest("`contents` must hold at least one content with parts.", param="contents")
     return tuple(Turn(turn.role, _joined(turn.parts)) if turn.role == "assistant" else turn for turn in merged(turns))
+
+
+def _speaker(role: TurnRole, parts: tuple[Part, ...], where: str) -> TurnRole:
+    """Who calls functions or thinks is the model, also where a client left the role out."""
+    speaks = role == "assistant" or any(isinstance(part, _OF_MODELS) for part in parts)
+    if speaks and any(isinstance(part, ToolResult) for part in parts):
+        raise InvalidRequest(f"`{where}` holds results of functions, which the model does not give.", param=where)
+    return "assistant" if speaks else role
 
 
 def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
