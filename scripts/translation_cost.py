@@ -2,9 +2,10 @@
 
     python -m scripts.translation_cost
 
-One conversation with a system prompt, three tools and six turns; an answer with thoughts, text and a call; a stream of
-400 chunks of text. Rounds over all pairs alternate, so that a machine that slows down slows all alike; medians are
-printed, in microseconds of CPU, and beside each the ratio to passing the bytes of the client's own format.
+Two conversations, each with its answer: an ordinary one of 1 KB (a system prompt, a question, a few words) and an
+agent's (a system prompt, three tools, nine turns; text and a call). And a stream of 400 chunks of text. Rounds over all
+pairs alternate, so that a machine that slows down slows all alike; medians are printed, in microseconds of CPU, and
+beside each the ratio to passing the bytes of the client's own format.
 """
 
 import statistics
@@ -58,6 +59,20 @@ class _Forgetful:
     def keep(self, call_id: str, memory: Memory) -> None: ...
 
 
+def question() -> Request:
+    return Request(
+        model="m",
+        turns=(Turn("user", (Text(text="What can be said of it, and of all that belongs to it? " * 6),)),),
+        system=(Text(text="You are a careful assistant who answers in few words. " * 8),),
+        max_output_tokens=500,
+    )
+
+
+def words() -> Reply:
+    choice = Choice(parts=(Text(text="There is little to be said of it. " * 8),), finish="stop")
+    return Reply(reply_id="r", model="m", choices=(choice,), usage=Usage(uncached=180, out_text=64))
+
+
 def conversation() -> Request:
     turns: list[Turn] = []
     for number in range(3):
@@ -103,16 +118,13 @@ def long_stream() -> list[StreamEvent]:
 class Pair:
     """One client's format before one provider's, with bytes of both."""
 
-    def __init__(self, client: Format, upstream: Format) -> None:
+    def __init__(self, client: Format, upstream: Format, request: Request, reply: Reply) -> None:
         self._client, self._upstream = client, upstream
         self.name: tuple[FormatName, FormatName] = (client.name, upstream.name)
-        request = conversation()
         self._entry = Entry(model="m") if client.name == "gemini" else Entry()
-        self._asked = Asked(
-            request=request, entry=Entry(), model="m", request_id="req_" + "0" * 24, now_s=1, input_tokens=1
-        )
+        self._asked = Asked(request=request, entry=Entry(), model="m", request_id="req_" + "0" * 24, now_s=1)
         self._body = client.tongue.write_request(request, TARGET)
-        self._reply = upstream.tongue.write_reply(answer(), self._asked)
+        self._reply = upstream.tongue.write_reply(reply, self._asked)
         writer = upstream.tongue.stream_writer(self._asked)
         self._chunks = [written for event in long_stream() if (written := writer.write(event))]
 
@@ -147,9 +159,10 @@ def _cpu_us(work: Callable[[], object], times: int) -> float:
     return (time.process_time_ns() - began) / times / 1000
 
 
-def measure() -> dict[tuple[FormatName, FormatName], list[float]]:
+def measure(request: Request, reply: Reply) -> dict[tuple[FormatName, FormatName], list[float]]:
     """Request, whole answer and chunk, in microseconds, by pair."""
-    pairs = [Pair(client, upstream) for client, upstream in product(FORMATS.values(), FORMATS.values())]
+    formats = FORMATS.values()
+    pairs = [Pair(client, upstream, request, reply) for client, upstream in product(formats, formats)]
     taken: dict[tuple[FormatName, FormatName], list[tuple[float, ...]]] = {pair.name: [] for pair in pairs}
     for _ in range(ROUNDS):
         for pair in pairs:
@@ -157,14 +170,24 @@ def measure() -> dict[tuple[FormatName, FormatName], list[float]]:
     return {name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in taken.items()}
 
 
-def table(measured: dict[tuple[FormatName, FormatName], list[float]]) -> Iterator[str]:
-    yield "| client | provider | request µs | whole answer µs | stream chunk µs |"
-    yield "|---|---|---|---|---|"
-    for (client, upstream), figures in measured.items():
-        own = measured[client, client]
+def table(title: str, measured: dict[tuple[FormatName, FormatName], list[float]]) -> Iterator[str]:
+    yield title
+    yield ""
+    yield "| client | provider | request µs | whole answer µs | both µs | stream chunk µs |"
+    yield "|---|---|---|---|---|---|"
+    for (client, upstream), (request, reply, chunk) in measured.items():
+        figures = (request, reply, request + reply, chunk)
+        own_request, own_reply, own_chunk = measured[client, client]
+        own = (own_request, own_reply, own_request + own_reply, own_chunk)
         cells = (f"{figure:.1f} (x{figure / base:.1f})" for figure, base in zip(figures, own, strict=True))
         yield f"| {client} | {upstream} | {' | '.join(cells)} |"
 
 
+def tables() -> Iterator[str]:
+    yield from table("An ordinary request:", measure(question(), words()))
+    yield ""
+    yield from table("An agent's request:", measure(conversation(), answer()))
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(table(measure())) + "\n")
+    sys.stdout.write("\n".join(tables()) + "\n")

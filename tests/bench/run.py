@@ -168,7 +168,7 @@ def report(folder: Path, rounds: int, seconds: float) -> Iterator[str]:
     yield ""
     yield "What carrying costs between formats (`python -m scripts.translation_cost`):"
     yield ""
-    yield from translation_cost.table(translation_cost.measure())
+    yield from translation_cost.tables()
 
 
 def write(lines: list[str]) -> None:

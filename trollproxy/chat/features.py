@@ -116,18 +116,29 @@ def features_of(request: Request) -> set[Feature]:
     """Everything that the request uses."""
     used: set[Feature] = {name for name in _PLAIN if getattr(request, name) is not None}
     used.update(_of_whole(request))
-    used.update(_of_sampling(request.sampling), _of_reasoning(request.reasoning), _of_choice(request.tool_choice))
-    used.update(feature for tool in request.tools for feature in _of_tool(tool))
-    used.update(feature for text in request.system for feature in _of_part(text, "system"))
-    used.update(feature for turn in request.turns for part in turn.parts for feature in _of_part(part, turn.role))
+    if request.sampling != _NO_SAMPLING:
+        used.update(_of_sampling(request.sampling))
+    used.update(_of_reasoning(request.reasoning), _of_choice(request.tool_choice))
+    for tool in request.tools:
+        used.update(_of_tool(tool))
+    for text in request.system:
+        if text.cache is not None or text.citations:
+            used.update(_of_part(text, "system"))
+    for turn in request.turns:
+        if turn.role == "system":
+            used.add("system_inside")
+        for part in turn.parts:
+            if not isinstance(part, Text) or part.cache is not None or part.citations:  # a plain text uses nothing
+                used.update(_of_part(part, turn.role))
     return used
+
+
+_NO_SAMPLING = Sampling()
 
 
 def _of_whole(request: Request) -> Iterator[Feature]:
     if request.system:
         yield "system"
-    if any(turn.role == "system" for turn in request.turns):
-        yield "system_inside"
     if request.stop:
         yield "stop"
     if request.cache is not None:
@@ -179,23 +190,25 @@ def _of_tool(tool: Tool) -> Iterator[Feature]:
 
 
 def _of_part(part: Part, role: str) -> Iterator[Feature]:
-    match part:
-        case Text(citations=citations) if citations:
-            yield "citations_inside"
-        case Media():
-            yield from _of_media(part)
-            if role == "assistant":
-                yield "assistant_media"
-        case Thinking():
-            yield "thinking_inside"
-        case Refusal():
-            yield "refusal_inside"
-        case ToolCall(is_custom=True):
-            yield "tools_custom"
-        case ToolResult():
-            yield from _of_result(part)
-    if getattr(part, "cache", None) is not None:
+    if isinstance(part, Thinking):
+        yield "thinking_inside"
+        return
+    if isinstance(part, Refusal):
+        yield "refusal_inside"
+        return
+    if part.cache is not None:
         yield "cache_marks"
+    if isinstance(part, ToolCall):
+        if part.is_custom:
+            yield "tools_custom"
+    elif isinstance(part, ToolResult):
+        yield from _of_result(part)
+    elif isinstance(part, Media):
+        yield from _of_media(part)
+        if role == "assistant":
+            yield "assistant_media"
+    elif part.citations:
+        yield "citations_inside"
 
 
 def _of_media(media: Media) -> Iterator[Feature]:

@@ -14,14 +14,14 @@ MediaKind = Literal["image", "document", "audio", "video"]
 CacheLifetime = Literal["5m", "30m", "1h", "12h"]
 
 
-class State(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True, gc=False):
     """A signature or an encrypted thought, exactly as its maker wrote it."""
 
     origin: FormatName
     data: str
 
 
-class Citation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Citation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """Where a statement comes from. A web page has a url; a place in a document has what the vendor said of it."""
 
     url: str | None = None
@@ -31,7 +31,7 @@ class Citation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end: int | None = None
 
 
-class TokenScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TokenScore(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """How likely a token was, and what else could have stood there."""
 
     token: str
@@ -40,7 +40,7 @@ class TokenScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     top: tuple["TokenScore", ...] = ()
 
 
-class Text(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="text"):
+class Text(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="text"):
     text: str
     cache: CacheLifetime | None = None  # the prompt up to and with this part is worth keeping
     citations: tuple[Citation, ...] = ()
@@ -48,13 +48,13 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="t
     state: State | None = None
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="refusal"):
+class Refusal(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="refusal"):
     """The model's own words for declining."""
 
     text: str
 
 
-class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="media"):
+class Media(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="media"):
     """An image, document, recording or film. Exactly one of `data`, `url`, `file_id` and `text` is set."""
 
     kind: MediaKind
@@ -71,7 +71,7 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="
     state: State | None = None
 
 
-class Thinking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="thinking"):
+class Thinking(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="thinking"):
     """Reasoning: the words as far as they are shown, and what the vendor needs to see again."""
 
     text: str = ""
@@ -79,7 +79,7 @@ class Thinking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     is_redacted: bool = False  # no words were ever shown
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="tool_call"):
+class ToolCall(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="tool_call"):
     """`arguments` is the JSON text exactly as written, or the free text of a custom tool's call."""
 
     call_id: str
@@ -90,7 +90,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     state: State | None = None
 
 
-class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="tool_result"):
+class ToolResult(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag="tool_result"):
     call_id: str
     name: str | None = None  # of the tool, where the format tells it; `chat.named_results` finds it from the call
     parts: tuple[Text | Media, ...] = ()

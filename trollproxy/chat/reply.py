@@ -18,13 +18,13 @@ Finish = Literal[
 ]  # malformed: the model's own output was unusable
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Choice(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     parts: tuple[AnswerPart, ...]
     finish: Finish
     stop_sequence: str | None = None  # the one that was met, where the vendor says it
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Reply(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     reply_id: str
     model: str
     choices: tuple[Choice, ...]
@@ -32,12 +32,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tier: str | None = None
 
 
-class Started(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Started(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     reply_id: str = ""
     model: str = ""
 
 
-class PartStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class PartStarted(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """`part` is what is known at once; what grows starts empty. Media come whole."""
 
     index: int
@@ -45,46 +45,46 @@ class PartStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     choice: int = 0
 
 
-class PartGrew(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class PartGrew(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """More of a part's text, or of a call's arguments."""
 
     index: int
     text: str
 
 
-class PartSigned(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class PartSigned(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     index: int
     state: State
 
 
-class PartCited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class PartCited(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     index: int
     citation: Citation
 
 
-class PartScored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class PartScored(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     index: int
     scores: tuple[TokenScore, ...]
 
 
-class PartEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class PartEnded(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     index: int
 
 
-class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Finished(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     finish: Finish
     choice: int = 0
     stop_sequence: str | None = None
 
 
-class Counted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Counted(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag=True):
     """All usage so far; each replaces the one before."""
 
     usage: Usage
     is_final: bool
 
 
-class Ended(msgspec.Struct, frozen=True, tag=True):
+class Ended(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The dialect's last word was read: nothing was cut off."""
 
 
@@ -116,13 +116,13 @@ class Gathering:
 
     def take(self, event: StreamEvent) -> None:
         match event:
+            case PartGrew():
+                self._pieces.setdefault(event.index, []).append(event.text)
             case Started():
                 self._started = event
             case PartStarted():
                 self.parts[event.index] = event.part
                 self._choice_of[event.index] = event.choice
-            case PartGrew():
-                self._pieces.setdefault(event.index, []).append(event.text)
             case PartSigned() | PartCited() | PartScored():
                 self.parts[event.index] = _with(self.parts[event.index], event)
             case Finished():

@@ -10,14 +10,14 @@ TurnRole = Literal["system", "user", "assistant"]
 Effort = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """Results of tools stand in a user's turn. A system turn here is one that is not at the beginning."""
 
     role: TurnRole
     parts: tuple[Part, ...]
 
 
-class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Tool(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A function, or a custom tool which takes free text (by a grammar, if it has one)."""
 
     name: str
@@ -30,14 +30,14 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     namespace: str | None = None  # the group in which its client calls it; `name` is of the tool and the group together
 
 
-class ToolChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ToolChoice(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """auto: the model decides. any: it must call one. `names` restricts it to some of the tools; empty: all."""
 
     mode: Literal["auto", "none", "any"]
     names: tuple[str, ...] = ()
 
 
-class OutputSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class OutputSchema(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """The answer shall be JSON, and of this schema if there is one."""
 
     schema: msgspec.Raw | None = None
@@ -46,7 +46,7 @@ class OutputSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     strict: bool | None = None
 
 
-class Reasoning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Reasoning(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """How much to think. off: not at all. adaptive: as the model sees fit, guided by `effort`."""
 
     mode: Literal["off", "on", "adaptive"] | None = None
@@ -55,7 +55,7 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shows_thoughts: bool | None = None  # whether (a summary of) the thoughts shall be in the answer
 
 
-class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Sampling(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -67,7 +67,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     choices: int = 1
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Request(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     model: str
     turns: tuple[Turn, ...]
     system: tuple[Text, ...] = ()  # what stands before the first turn

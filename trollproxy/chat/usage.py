@@ -10,7 +10,7 @@ import msgspec
 FormatName = Literal["openai_chat", "openai_responses", "anthropic", "gemini"]
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
+class Ask(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The shallow view of a request."""
 
     model: str
@@ -20,7 +20,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     choices: int = 1  # how many answers are generated for one prompt; each may use the whole output allowance
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens by price bucket. All zero is a statement ("nothing was used"); unknown usage is `None`, not this."""
 
     uncached: int = 0

@@ -27,6 +27,7 @@ from trollproxy.chat import (
 from trollproxy.wire.format import NameRules
 
 _DIGEST = 20  # hex digits: 80 bits, so two names of one request do not meet by chance
+_NAMED = (ToolCall, ToolResult)
 _INPUT = msgspec.json.Decoder(dict[str, str])
 _WRAPPED = msgspec.Raw(
     b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}'
@@ -36,28 +37,36 @@ _WRAPPED = msgspec.Raw(
 class Adaptation:
     """What was changed in one request, and how to change its answer back."""
 
-    __slots__ = ("_custom", "_held", "_original", "_rules", "request")
+    __slots__ = ("_custom", "_held", "_ids", "_names", "_original", "_rules", "request")
 
     def __init__(self, request: Request, rules: NameRules) -> None:
         self._rules = rules
         self._custom = {tool.name for tool in request.tools if tool.is_custom} if not rules.has_custom_tools else set()
-        names = {tool.name for tool in request.tools} | {
-            part.name for turn in request.turns for part in turn.parts if isinstance(part, ToolCall)
-        }
-        self._original = {self._tool_name(name): name for name in names}
         self._held: dict[int, list[str]] = {}  # arguments of wrapped calls; the string inside is whole only at the end
-        self.request = self._adapt(request)
+        called = [part for turn in request.turns for part in turn.parts if isinstance(part, _NAMED)]
+        names = {part.name for part in called if part.name is not None}.union([tool.name for tool in request.tools])
+        if request.tool_choice is not None:
+            names.update(request.tool_choice.names)
+        ids = {part.call_id for part in called}
+        self._names = {name: fit for name in names if (fit := self._tool_name(name)) is not name}
+        self._ids = {call_id: fit for call_id in ids if (fit := self._call_id(call_id)) is not call_id}
+        self._original = {fit: name for name, fit in self._names.items()}
+        wraps = bool(self._custom) or (not rules.has_custom_tools and any(part.is_custom for part in called))
+        self.request = self._adapt(request) if wraps or self._names or self._ids else request
 
     def _adapt(self, request: Request) -> Request:
-        changed = map_parts(request, self._adapt_part)
         choice = request.tool_choice
         if choice is not None and choice.names:
-            choice = ToolChoice(mode=choice.mode, names=tuple(self._tool_name(name) for name in choice.names))
-        tools = tuple(self._adapt_tool(tool) for tool in request.tools)
-        return msgspec.structs.replace(changed, tools=tools, tool_choice=choice)
+            choice = ToolChoice(mode=choice.mode, names=tuple(map(self._fitted, choice.names)))
+        tools = tuple(map(self._adapt_tool, request.tools))
+        turns = map_parts(request.turns, self._adapt_part)
+        return msgspec.structs.replace(request, turns=turns, tools=tools, tool_choice=choice)
+
+    def _fitted(self, name: str) -> str:
+        return self._names.get(name, name)
 
     def _adapt_tool(self, tool: Tool) -> Tool:
-        name = self._tool_name(tool.name)
+        name = self._fitted(tool.name)
         if not tool.is_custom or self._rules.has_custom_tools:
             return msgspec.structs.replace(tool, name=name)
         return Tool(name=name, description=_described(tool), parameters=_WRAPPED, cache=tool.cache)
@@ -65,7 +74,7 @@ class Adaptation:
     def _adapt_part(self, part: Part) -> Part:
         match part:
             case ToolCall():
-                call_id, name = self._call_id(part.call_id), self._tool_name(part.name)
+                call_id, name = self._ids.get(part.call_id, part.call_id), self._fitted(part.name)
                 if not part.is_custom or self._rules.has_custom_tools:
                     return msgspec.structs.replace(part, call_id=call_id, name=name)
                 wrapped = msgspec.json.encode({"input": part.arguments}).decode()
@@ -73,8 +82,8 @@ class Adaptation:
             case ToolResult():
                 return msgspec.structs.replace(
                     part,
-                    call_id=self._call_id(part.call_id),
-                    name=self._tool_name(part.name) if part.name is not None else None,
+                    call_id=self._ids.get(part.call_id, part.call_id),
+                    name=self._fitted(part.name) if part.name is not None else None,
                     is_custom=part.is_custom and self._rules.has_custom_tools,
                 )
         return part
@@ -86,6 +95,8 @@ class Adaptation:
         return _fit(call_id, self._rules.call_id, self._rules.max_call_id)
 
     def restore_reply(self, reply: Reply) -> Reply:
+        if not self._original and not self._custom:
+            return reply
         choices = tuple(
             msgspec.structs.replace(choice, parts=tuple(self._restore(part) for part in choice.parts))
             for choice in reply.choices
@@ -94,11 +105,13 @@ class Adaptation:
 
     def restore(self, event: StreamEvent) -> list[StreamEvent]:
         """The event in the client's names. What a wrapped call says waits for its end."""
+        if not self._original and not self._custom:
+            return [event]
         match event:
             case PartStarted(part=ToolCall() as call):
                 restored = self._restore(msgspec.structs.replace(call, arguments=""))
                 assert isinstance(restored, ToolCall)
-                if restored.is_custom:
+                if restored.name in self._custom:
                     self._held[event.index] = [call.arguments]
                     return [msgspec.structs.replace(event, part=msgspec.structs.replace(restored, arguments=""))]
                 whole = msgspec.structs.replace(restored, arguments=call.arguments)

@@ -11,7 +11,14 @@ import msgspec
 from trollproxy.errors import InvalidRequest
 
 T = TypeVar("T")
+
+
+class _Object(msgspec.Struct, gc=False):
+    """Any object: all of it is checked, and nothing kept."""
+
+
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(_Object)
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN_MEMBER = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
 _UNKNOWN_KIND = re.compile(r"^Invalid value '.*' - at ", re.DOTALL)  # of a `type`; wrong words elsewhere read otherwise
@@ -24,7 +31,7 @@ _MODEL = re.compile(rb'"model"', re.IGNORECASE)
 _MISSING = re.compile(r"missing required field `(?P<path>[^`]*)`")
 
 
-def decode_request(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def decode_request(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
     """Decode a client's body; InvalidRequest says what is wrong and, as `param`, where."""
     try:
         return decoder.decode(body)
@@ -38,7 +45,7 @@ def decode_request(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise InvalidRequest("The body is nested too deeply.", code="invalid_json") from error
 
 
-def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes, *, place: str = "") -> T:
+def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, place: str = "") -> T:
     """Decode all of a conversation, where `decoder` forbids unknown members: what it does not know would be lost, so
     it is refused by its name. `place` says where in the request `body` stands.
     """
@@ -61,12 +68,22 @@ def check_model(model: str) -> None:
         raise InvalidRequest(f"`model` must not have more than {MAX_MODEL_NAME} characters.", param="model")
 
 
-def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
+def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) -> T | None:
     """Decode what a provider sent; None where it is not of the expected shape."""
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def count_of(number: int | None) -> int:
+    """What a provider counted: never less than nothing."""
+    return number if number is not None and number > 0 else 0
+
+
+def is_said(raw: msgspec.Raw) -> bool:
+    """Whether a member is there and not null."""
+    return raw is not UNSAID and raw != NULL
 
 
 def inside(raw: msgspec.Raw) -> bytes:
@@ -103,6 +120,6 @@ def as_object(arguments: str) -> msgspec.Raw:
     if not arguments.strip():
         return msgspec.Raw(b"{}")
     data = arguments.encode()
-    if decode_reply(_MEMBERS, data) is not None:
+    if decode_reply(_OBJECT, data) is not None:
         return msgspec.Raw(data)
     return msgspec.Raw(msgspec.json.encode({"arguments": arguments}))

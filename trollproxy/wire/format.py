@@ -15,6 +15,7 @@ import msgspec
 
 from trollproxy.chat import Ask, Feature, FormatName, Reply, Request, StreamEvent, Usage
 from trollproxy.errors import GatewayError
+from trollproxy.wire.estimate import estimate_input
 from trollproxy.wire.sse import EventSplitter
 from trollproxy.wire.texts import Texts
 
@@ -41,7 +42,7 @@ class LimitState(msgspec.Struct, frozen=True):
     now_s: float
 
 
-class Whole(msgspec.Struct, frozen=True):
+class Whole(msgspec.Struct, frozen=True, gc=False):
     """What is read of a reply that came in one piece."""
 
     usage: Usage | None
@@ -179,7 +180,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     model: str  # the name that the client used
     request_id: str
     now_s: int
-    input_tokens: int  # our estimate, where the dialect wants a figure before the provider gives one
+    input_tokens: int | None = None  # of the prompt, if somebody has counted them
+
+    @property
+    def estimate(self) -> int:
+        """Tokens of the prompt, where the dialect wants a figure and the provider gives none, or none so early."""
+        return self.input_tokens if self.input_tokens is not None else estimate_input(self.request)
 
 
 class NameRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,8 @@ Vendors want to see a thinking model's signed thoughts again when the results of
 degrade otherwise. A client of another dialect may have no field for them; what it does replay is the id of each call.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from operator import is_
 from typing import Protocol
 
 import msgspec
@@ -62,16 +63,24 @@ def memories(parts: Iterable[AnswerPart]) -> dict[str, Memory]:
 
 def with_thoughts(request: Request, recall: Recall) -> Request:
     """The request with the thoughts put back that the client did not bring."""
-    turns = tuple(_remembered(turn, recall) if turn.role == "assistant" else turn for turn in request.turns)
+    turns = tuple([_remembered(turn, recall) if turn.role == "assistant" else turn for turn in request.turns])
+    if all(map(is_, turns, request.turns)):
+        return request
     return msgspec.structs.replace(request, turns=turns)
 
 
 def _remembered(turn: Turn, recall: Recall) -> Turn:
+    calls = [part.call_id for part in turn.parts if isinstance(part, ToolCall)]
+    known = {call_id: memory for call_id in calls if (memory := recall(call_id)) is not None}
+    return _put_back(turn, known) if known else turn
+
+
+def _put_back(turn: Turn, known: Mapping[str, Memory]) -> Turn:
     brought_own = any(_is_signed(part) for part in turn.parts)
     parts: list[Part] = []
     is_first = True
     for part in turn.parts:
-        memory = recall(part.call_id) if isinstance(part, ToolCall) else None
+        memory = known.get(part.call_id) if isinstance(part, ToolCall) else None
         if memory is None or not isinstance(part, ToolCall):
             parts.append(part)
             continue

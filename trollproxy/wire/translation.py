@@ -4,7 +4,6 @@ What the provider's format has no words for is refused here, by its table, under
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from zlib import crc32
 
 import msgspec
@@ -81,7 +80,6 @@ class Translation:
             model=told.model,
             request_id=told.request_id,
             now_s=told.now_s,
-            input_tokens=estimate_input(request),
         )
         self._target = target
         self._adaptation = Adaptation(request, theirs.rules)
@@ -130,12 +128,12 @@ class _TranslatedStream(StreamMeter):
         self._gathering = Gathering()
 
     def feed(self, data: bytes) -> bytes:
-        written = b""
+        written = []
         for event in self._events.feed(data):
-            written += self._pass(partial(self._reader.read, event))
+            written.append(self._pass(self._reader.read, event))
             if self.error is not None:
                 break
-        return written
+        return b"".join(written)
 
     def finish(self) -> bytes:
         written = self.feed(b"\n\n") if self._events.held else b""
@@ -143,9 +141,9 @@ class _TranslatedStream(StreamMeter):
             return written
         return written + self._pass(self._reader.finish)
 
-    def _pass(self, read: Callable[[], list[StreamEvent]]) -> bytes:
+    def _pass(self, read: Callable[..., list[StreamEvent]], *event: bytes) -> bytes:
         try:
-            return self._write(read())
+            return self._write(read(*event))
         except GatewayError as error:
             self.error = error
             return b""
@@ -154,20 +152,19 @@ class _TranslatedStream(StreamMeter):
         restored = [restored for event in events for restored in self._translation.restore(event)]
         for event in restored:
             self._count(event)
-        return b"".join(map(self._writer.write, restored))
+        return b"".join([self._writer.write(event) for event in restored])
 
     def _count(self, event: StreamEvent) -> None:
         self._gathering.take(event)
-        match event:
-            case PartStarted():
-                self.hear(said_in(event.part))
-            case PartGrew():
-                self.hear(event.text.encode())
-            case Counted():
-                self.usage, self.is_usage_final = event.usage, event.is_final
-            case Ended():
-                self.is_complete = True
-                self._translation.remember(self._gathering.reply().choices)
+        if isinstance(event, PartGrew):
+            self.hear(event.text.encode())
+        elif isinstance(event, PartStarted):
+            self.hear(said_in(event.part))
+        elif isinstance(event, Counted):
+            self.usage, self.is_usage_final = event.usage, event.is_final
+        elif isinstance(event, Ended):
+            self.is_complete = True
+            self._translation.remember(self._gathering.reply().choices)
 
     def write_error(self, error: GatewayError, request_id: str) -> bytes:  # noqa: ARG002 - the writer knows it
         return self._writer.fail(error)
@@ -175,10 +172,11 @@ class _TranslatedStream(StreamMeter):
 
 def _require_words(request: Request, client: Tongue, upstream: Tongue, *, cannot: frozenset[Feature]) -> None:
     """Refuse what the provider's format cannot carry, or this provider does not take, the first of it by name."""
-    missing = features_of(request) - (upstream.carries.keys() - cannot)
-    for feature in FEATURES:
-        if feature in missing:
-            raise _refusal(client, feature, _why(upstream, feature))
+    carries = upstream.carries
+    missing = [feature for feature in features_of(request) if feature not in carries or feature in cannot]
+    if missing:
+        first = min(missing, key=FEATURES.index)
+        raise _refusal(client, first, _why(upstream, first))
 
 
 def _refusal(client: Tongue, feature: Feature, why: str) -> InvalidRequest:

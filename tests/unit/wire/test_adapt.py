@@ -102,3 +102,15 @@ def test_the_string_of_a_streamed_call_is_unwrapped_when_it_is_whole() -> None:
 def test_functions_stream_as_they_come() -> None:
     adaptation = Adaptation(Request(model="m", turns=(), tools=(Tool(name="patch"),)), RULES)
     assert len(streamed(adaptation, "{", "}")) == 4
+
+
+def test_a_call_that_was_never_wrapped_does_not_wait() -> None:
+    events: list[StreamEvent] = [
+        PartStarted(index=0, part=ToolCall(call_id="c", name="patch", is_custom=True)),
+        PartGrew(index=0, text='{"input":'),
+        PartGrew(index=0, text='"x"}'),
+        PartEnded(index=0),
+    ]
+    for request in (ask("patch"), ask("patch", "a name with blanks")):
+        adaptation = Adaptation(request, CUSTOM)
+        assert [adaptation.restore(event) for event in events] == [[event] for event in events]

@@ -9,6 +9,9 @@ from trollproxy.wire.anthropic.citations import read_citations
 from trollproxy.wire.envelope import unseal
 
 _Content = str | list[shapes.TextBlock] | None
+_Shown = (
+    shapes.TextBlock | shapes.ImageBlock | shapes.DocumentBlock | shapes.SearchResultBlock | shapes.ToolReferenceBlock
+)
 
 
 def read_mark(mark: shapes.Mark | None) -> CacheLifetime | None:
@@ -18,40 +21,46 @@ def read_mark(mark: shapes.Mark | None) -> CacheLifetime | None:
 def read_content(content: str | list[shapes.Block]) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Text(text=content),)
-    return tuple(part for block in content for part in _read_block(block))
+    parts: list[Part] = []
+    for block in content:
+        if isinstance(block, shapes.TextBlock):
+            parts.append(_read_text(block))
+        elif isinstance(block, shapes.ToolUseBlock):
+            parts.append(_read_call(block))
+        elif isinstance(block, shapes.ToolResultBlock):
+            parts.append(_read_result(block))
+        else:
+            parts += _read_other(block)
+    return tuple(parts)
 
 
 def read_texts(content: _Content) -> tuple[Text, ...]:
     if isinstance(content, str):
         return (Text(text=content),)
-    return tuple(_read_text(block) for block in content or ())
+    return tuple(map(_read_text, content)) if content else ()
 
 
-def _read_block(block: shapes.Block) -> Iterator[Part]:
+def _read_call(block: shapes.ToolUseBlock) -> ToolCall:
+    arguments = bytes(block.input).decode()
+    return ToolCall(call_id=block.id, name=block.name, arguments=arguments, cache=read_mark(block.cache_control))
+
+
+def _read_other(
+    block: shapes.ThinkingBlock | shapes.RedactedThinkingBlock | shapes.FallbackBlock | _Shown,
+) -> Iterable[Part]:
     match block:
         case shapes.ThinkingBlock():
             state = unseal(block.signature, "anthropic") if block.signature else None
-            yield Thinking(text=block.thinking, state=state)
+            return (Thinking(text=block.thinking, state=state),)
         case shapes.RedactedThinkingBlock():
-            yield Thinking(state=unseal(block.data, "anthropic"), is_redacted=True)
-        case shapes.ToolUseBlock():
-            arguments = bytes(block.input).decode()
-            yield ToolCall(call_id=block.id, name=block.name, arguments=arguments, cache=read_mark(block.cache_control))
-        case shapes.ToolResultBlock():
-            yield _read_result(block)
+            return (Thinking(state=unseal(block.data, "anthropic"), is_redacted=True),)
         case shapes.FallbackBlock():
-            pass
+            return ()
         case _:
-            yield from _read_shown(block)
+            return _read_shown(block)
 
 
-def _read_shown(
-    block: shapes.TextBlock
-    | shapes.ImageBlock
-    | shapes.DocumentBlock
-    | shapes.SearchResultBlock
-    | shapes.ToolReferenceBlock,
-) -> Iterator[Text | Media]:
+def _read_shown(block: _Shown) -> Iterator[Text | Media]:
     match block:
         case shapes.TextBlock():
             yield _read_text(block)
@@ -68,6 +77,8 @@ def _read_shown(
 
 
 def _read_text(block: shapes.TextBlock) -> Text:
+    if block.cache_control is None and not block.citations:
+        return Text(text=block.text)
     citations = tuple(read_citations(block.citations or ()))
     return Text(text=block.text, cache=read_mark(block.cache_control), citations=citations)
 

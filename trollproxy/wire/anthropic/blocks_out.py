@@ -1,10 +1,9 @@
 """Parts written as content blocks of a request."""
 
 import base64
-import binascii
 from collections.abc import Iterable
 
-from trollproxy.chat import CacheLifetime, CannotSay, Media, Part, Refusal, Text, Thinking, ToolCall, ToolResult
+from trollproxy.chat import CacheLifetime, CannotSay, Media, Part, Text, Thinking, ToolCall, ToolResult
 from trollproxy.wire.body import as_object
 
 Block = dict[str, object]
@@ -20,42 +19,42 @@ def write_mark(cache: CacheLifetime) -> Block:
     return {"type": "ephemeral", "ttl": "1h"} if cache in _LONG else {"type": "ephemeral"}
 
 
-def write_parts(parts: Iterable[Part]) -> list[Block]:
-    return [_write_part(part) for part in parts]
+def write_parts(parts: Iterable[Part], marked: list[Block]) -> list[Block]:
+    """`marked` gets the blocks with a mark, inner ones before those around them."""
+    return [_write_part(part, marked) for part in parts]
 
 
-def _write_part(part: Part) -> Block:
-    block = _unmarked(part)
-    cache = getattr(part, "cache", None)
-    if cache is not None:
-        block["cache_control"] = write_mark(cache)
+def _write_part(part: Part, marked: list[Block]) -> Block:
+    if isinstance(part, Text):
+        block: Block = {"type": "text", "text": part.text}
+    elif isinstance(part, ToolCall):
+        block = {"type": "tool_use", "id": part.call_id, "name": part.name, "input": as_object(part.arguments)}
+    elif isinstance(part, ToolResult):
+        block = _write_result(part, marked)
+    elif isinstance(part, Media):
+        block = _write_media(part)
+    else:
+        return _write_thought(part) if isinstance(part, Thinking) else {"type": "text", "text": part.text}
+    if part.cache is not None:
+        block["cache_control"] = write_mark(part.cache)
+        marked.append(block)
     return block
 
 
-def _unmarked(part: Part) -> Block:
-    match part:
-        case Text() | Refusal():
-            return {"type": "text", "text": part.text}
-        case Media():
-            return _write_media(part)
-        case Thinking():
-            assert part.state is not None, "unsigned thoughts are left out before"
-            if part.is_redacted:
-                return {"type": "redacted_thinking", "data": part.state.data}
-            return {"type": "thinking", "thinking": part.text, "signature": part.state.data}
-        case ToolCall():
-            return {"type": "tool_use", "id": part.call_id, "name": part.name, "input": as_object(part.arguments)}
-        case ToolResult():
-            return _write_result(part)
+def _write_thought(part: Thinking) -> Block:
+    assert part.state is not None, "unsigned thoughts are left out before"
+    if part.is_redacted:
+        return {"type": "redacted_thinking", "data": part.state.data}
+    return {"type": "thinking", "thinking": part.text, "signature": part.state.data}
 
 
-def _write_result(result: ToolResult) -> Block:
+def _write_result(result: ToolResult, marked: list[Block]) -> Block:
     block: Block = {"type": "tool_result", "tool_use_id": result.call_id}
     said = [part for part in result.parts if not isinstance(part, Text) or part.text]
     if len(said) == 1 and isinstance(said[0], Text) and said[0].cache is None:
         block["content"] = said[0].text
     elif said:
-        block["content"] = write_parts(said)
+        block["content"] = write_parts(said, marked)
     if result.is_error:
         block["is_error"] = True
     return block
@@ -106,7 +105,7 @@ def _plain(text: str) -> Block:
 def _decoded(data: str) -> str:
     try:
         return base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # no base64, not even ASCII, or no UTF-8 in it
         raise CannotSay("document_data", "the text is not UTF-8 in base64") from error
 
 

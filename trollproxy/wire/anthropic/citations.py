@@ -8,7 +8,7 @@ from trollproxy.chat import Citation
 from trollproxy.wire.body import decode_reply
 
 
-class _Place(msgspec.Struct):
+class _Place(msgspec.Struct, gc=False):
     """The members that the kinds have and that mean something elsewhere."""
 
     url: str | None = None

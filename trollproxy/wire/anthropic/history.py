@@ -17,9 +17,9 @@ _OPENING = Text(text="(The conversation begins with the assistant's words.)")
 
 
 def history_of(request: Request, target: Target) -> list[Turn]:
-    turns = [Turn(turn.role, tuple(part for part in turn.parts if _is_said(part))) for turn in request.turns]
-    turns = merged(turn for whole in turns for turn in _shown_by_user(whole) if turn.parts)
-    turns = merged(_placed(turns, native=model_of(target.model).takes_system_inside))
+    turns = merged(_shown(request.turns))
+    if any(turn.role == "system" for turn in turns):
+        turns = merged(_placed(turns, native=model_of(target.model).takes_system_inside))
     if turns and turns[0].role == "assistant":
         turns = [Turn("user", (_OPENING,)), *turns]
     if turns and turns[-1].role == "assistant":
@@ -27,23 +27,27 @@ def history_of(request: Request, target: Target) -> list[Turn]:
     return [turn for turn in turns if turn.parts]
 
 
+def _shown(turns: Iterable[Turn]) -> Iterator[Turn]:
+    """Without what the vendor refuses. What an assistant made of images and the like comes back in a user's turn."""
+    for turn in turns:
+        parts = [part for part in turn.parts if _is_said(part)]
+        media = [part for part in parts if isinstance(part, Media)] if turn.role == "assistant" else []
+        if not media and len(parts) == len(turn.parts):
+            if parts:
+                yield turn
+            continue
+        said = [part for part in parts if not isinstance(part, Media)] if media else parts
+        if said:
+            yield Turn(turn.role, tuple(said))
+        if media:
+            yield Turn("user", tuple(media))
+
+
 def _is_said(part: Part) -> bool:
     """The vendor refuses blank texts, and thoughts that it did not sign."""
-    match part:
-        case Text() | Refusal():
-            return bool(part.text.strip())
-        case Thinking():
-            return is_signed(part)
-    return True
-
-
-def _shown_by_user(turn: Turn) -> Iterator[Turn]:
-    """What an assistant made of images and the like comes back in the user's turn after it."""
-    if turn.role != "assistant":
-        yield turn
-        return
-    yield Turn("assistant", tuple(part for part in turn.parts if not isinstance(part, Media)))
-    yield Turn("user", tuple(part for part in turn.parts if isinstance(part, Media)))
+    if isinstance(part, Text | Refusal):
+        return not part.text.isspace() and part.text != ""
+    return is_signed(part) if isinstance(part, Thinking) else True
 
 
 def _placed(turns: list[Turn], *, native: bool) -> Iterable[Turn]:

@@ -7,6 +7,7 @@ common in 2025 and is copied most.
 """
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -80,6 +81,7 @@ _ROWS = tuple(
 )
 
 
+@lru_cache(maxsize=1024)  # more names than any configuration has
 def model_of(name: str) -> Model:
     """Takes the names of resellers too: `us.anthropic.claude-opus-4-8-v1:0`, `claude-opus-4-8@20260528`."""
     plain = _SEPARATORS.sub("-", name.lower())

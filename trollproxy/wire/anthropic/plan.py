@@ -42,7 +42,7 @@ def plan_of(request: Request, target: Target, turns: Iterable[Turn]) -> Plan:
     limit = _limit(request, target, model)
     wanted = _wanted(request.reasoning)
     thinking = _thinking(wanted, model, limit)
-    if thinking is not None and thinking["type"] == "enabled" and not _may_think(request, tuple(turns)):
+    if thinking is not None and thinking["type"] == "enabled" and not _may_think(request, turns):
         thinking = None
     return Plan(
         model=model,
@@ -114,10 +114,11 @@ def _effort_of(budget: int) -> Effort:
     return next((effort for effort in ("low", "medium") if budget <= _BUDGETS[effort]), "high")
 
 
-def _may_think(request: Request, turns: tuple[Turn, ...]) -> bool:
+def _may_think(request: Request, history: Iterable[Turn]) -> bool:
     """With a budget, the vendor refuses forced tools, a begun answer, and a tool loop that began without thoughts."""
     if request.tool_choice is not None and request.tool_choice.mode == "any":
         return False
+    turns = tuple(history)
     if turns and turns[-1].role == "assistant":
         return False
     opening = _opening_of_loop(turns)

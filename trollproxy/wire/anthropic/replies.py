@@ -43,11 +43,11 @@ _REASONS: dict[Finish, str] = {
 }
 
 
-class StopDetails(msgspec.Struct):
+class StopDetails(msgspec.Struct, gc=False):
     explanation: str | None = None
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, gc=False):
     """Any block of an answer; kinds that no translated request can have asked for are passed over."""
 
     type: str
@@ -61,7 +61,7 @@ class _Block(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: list[_Block]
     id: str = ""
     model: str = ""
@@ -137,7 +137,7 @@ def write_reply(reply: Reply, asked: Asked) -> bytes:
         has_calls=any(isinstance(part, ToolCall) for part in choice.parts),
         has_refusal=any(isinstance(part, Refusal) for part in choice.parts),
     )
-    usage = reply.usage if reply.usage is not None else Usage(uncached=asked.input_tokens)
+    usage = reply.usage if reply.usage is not None else Usage(uncached=asked.estimate)
     return msgspec.json.encode(
         message_object(reply.reply_id, asked)
         | {

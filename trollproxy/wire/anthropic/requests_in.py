@@ -1,7 +1,5 @@
 """Requests of the dialect's clients, read whole."""
 
-from typing import assert_never
-
 import msgspec
 
 from trollproxy.chat import Effort, OutputSchema, Part, Reasoning, Request, Sampling, Text, ToolChoice, Turn
@@ -9,7 +7,7 @@ from trollproxy.errors import InvalidRequest
 from trollproxy.wire.anthropic import shapes
 from trollproxy.wire.anthropic.blocks_in import read_content, read_mark, read_texts
 from trollproxy.wire.anthropic.tools_in import read_tools
-from trollproxy.wire.body import NOT_TRANSLATABLE, decode_strictly
+from trollproxy.wire.body import NOT_TRANSLATABLE, decode_strictly, is_said
 from trollproxy.wire.format import Entry
 
 _REQUEST = msgspec.json.Decoder(shapes.MessagesRequest)
@@ -23,7 +21,6 @@ _AT_THE_VENDOR: dict[str, tuple[object, ...]] = {
     "inference_geo": ("global",),
     "billing_policy": ({"type": "billing_policy"}, {"type": "billing_policy", "bill_to": "self"}),
 }
-_ABSENT = (b"", b"null")
 _BILLING = "x-anthropic-billing-header:"  # Claude Code's first block; it changes and would spoil a kept prompt
 _HARMLESS_EDITS = frozenset({"clear_thinking_20251015"})
 _TIERS = {"standard_only": "standard"}
@@ -39,7 +36,7 @@ def read_request(body: bytes, entry: Entry) -> Request:
     choice, parallel_tools = _read_choice(request)
     return Request(
         model=request.model,
-        system=tuple(text for text in read_texts(request.system) if not text.text.startswith(_BILLING)) + leading,
+        system=tuple([text for text in read_texts(request.system) if not text.text.startswith(_BILLING)]) + leading,
         turns=turns[1:] if leading else turns,
         tools=read_tools(request),
         tool_choice=choice,
@@ -69,7 +66,7 @@ def _refuse_foreign(request: shapes.MessagesRequest) -> None:
 
 
 def _asks(member: msgspec.Raw, harmless: tuple[object, ...] = ()) -> bool:
-    return bytes(member) not in _ABSENT and msgspec.json.decode(member) not in harmless
+    return is_said(member) and msgspec.json.decode(member) not in harmless
 
 
 def _at_the_vendor(param: str) -> InvalidRequest:
@@ -79,21 +76,18 @@ def _at_the_vendor(param: str) -> InvalidRequest:
 
 def _read_turns(messages: list[shapes.Message]) -> tuple[Turn, ...]:
     last_user = max(
-        (place for place, message in enumerate(messages) if isinstance(message, shapes.UserMessage)), default=-1
+        [place for place, message in enumerate(messages) if isinstance(message, shapes.UserMessage)] or [-1]
     )
     turns = []
     for place, message in enumerate(messages):
-        match message:
-            case shapes.UserMessage(content=content):
-                turns.append(Turn("user", read_content(content)))
-            case shapes.AssistantMessage(content=content):
-                turns.append(Turn("assistant", read_content(content)))
-            case shapes.SystemMessage():
-                is_over = message.clear_at == "next_user_message" and place < last_user
-                texts = () if is_over else _read_system(message)
-                turns += [Turn("system", texts)] if texts else []
-            case _:
-                assert_never(message)
+        if isinstance(message, shapes.UserMessage):
+            turns.append(Turn("user", read_content(message.content)))
+        elif isinstance(message, shapes.AssistantMessage):
+            turns.append(Turn("assistant", read_content(message.content)))
+        else:
+            is_over = message.clear_at == "next_user_message" and place < last_user
+            texts = () if is_over else _read_system(message)
+            turns += [Turn("system", texts)] if texts else []
     return tuple(turns)
 
 

@@ -9,11 +9,18 @@ from trollproxy.chat import CannotSay, Request, Text, Tool, ToolCall, Turn
 from trollproxy.wire.anthropic.blocks_out import Block, write_mark, write_parts
 from trollproxy.wire.anthropic.history import history_of
 from trollproxy.wire.anthropic.plan import Plan, advice_of, plan_of
-from trollproxy.wire.body import decode_reply
+from trollproxy.wire.body import UNSAID, decode_reply
 from trollproxy.wire.format import Headers, Target
 
 _MAX_USER = 256
 _MAX_MARKS = 4
+
+
+class _Typed(msgspec.Struct, gc=False):
+    type: msgspec.Raw = UNSAID
+
+
+_TYPED = msgspec.json.Decoder(_Typed)
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NOTHING: dict[str, object] = {"type": "object", "properties": {}}
 _TIERS: dict[str, dict[str, object]] = {
@@ -30,37 +37,46 @@ def write_request(request: Request, target: Target) -> bytes:
     body: dict[str, object] = {"model": target.model, "max_tokens": plan.limit}
     if request.stream:
         body["stream"] = True
-    body |= _write_prompt(request, turns)
-    body |= _write_tools(request, plan)
+    marked: list[Block] = []  # every block with a mark, in the order of the prompt
+    tools = _write_tools(request, plan, marked)
+    body |= _write_prompt(request, turns, marked)
+    body |= tools
     if plan.thinking is not None:
         body["thinking"] = plan.thinking
     body |= _write_output(request, plan) | plan.sampling
     body |= _write_rest(request)
-    _limit_marks(body)
+    if marked:
+        _limit_marks(marked, body)
     return msgspec.json.encode(body)
 
 
 def request_headers(request: Request, target: Target) -> Headers:
-    return plan_of(request, target, history_of(request, target)).headers(request)
+    return plan_of(request, target, _history_of(request, target)).headers(request)
 
 
-def _write_prompt(request: Request, turns: list[Turn]) -> dict[str, object]:
+def _history_of(request: Request, target: Target) -> Iterator[Turn]:
+    """Made only if it is looked at: most plans do not depend on it."""
+    yield from history_of(request, target)
+
+
+def _write_prompt(request: Request, turns: list[Turn], marked: list[Block]) -> dict[str, object]:
     system = [text for text in (*request.system, *advice_of(request)) if text.text.strip()]
     if not turns:
         # There must be a message, and where nothing else was said these are the words to answer.
-        return {"messages": [{"role": "user", "content": write_parts(system)}]}
-    messages = [{"role": turn.role, "content": _content(turn)} for turn in turns]
-    return ({"system": write_parts(system)} if system else {}) | {"messages": messages}
+        return {"messages": [{"role": "user", "content": write_parts(system, marked)}]}
+    told: dict[str, object] = {"system": write_parts(system, marked)} if system else {}
+    told["messages"] = [{"role": turn.role, "content": _content(turn, marked)} for turn in turns]
+    return told
 
 
-def _content(turn: Turn) -> str | list[Block]:
-    match turn.parts:
-        case (Text(text=text, cache=None),):
-            return text
-    return write_parts(turn.parts)
+def _content(turn: Turn, marked: list[Block]) -> str | list[Block]:
+    first = turn.parts[0]
+    if len(turn.parts) == 1 and isinstance(first, Text) and first.cache is None:
+        return first.text
+    return write_parts(turn.parts, marked)
 
 
-def _write_tools(request: Request, plan: Plan) -> dict[str, object]:
+def _write_tools(request: Request, plan: Plan, marked: list[Block]) -> dict[str, object]:
     choice = request.tool_choice
     if not request.tools:
         # Calls in the history want their tools declared, even where none can be called any more.
@@ -68,12 +84,12 @@ def _write_tools(request: Request, plan: Plan) -> dict[str, object]:
         stubs = [{"name": name, "input_schema": _NOTHING} for name in called]
         return {"tools": stubs, "tool_choice": {"type": "none"}} if stubs else {}
     some = choice.names if choice is not None and (len(choice.names) > 1 or choice.mode == "auto") else ()
-    tools = [_write_tool(tool) for tool in request.tools if not some or tool.name in some]
+    tools = [_write_tool(tool, marked) for tool in request.tools if not some or tool.name in some]
     written = _write_choice(request, plan)
     return {"tools": tools} | ({"tool_choice": written} if written is not None else {})
 
 
-def _write_tool(tool: Tool) -> Block:
+def _write_tool(tool: Tool, marked: list[Block]) -> Block:
     written: Block = {"name": tool.name}
     if tool.description is not None:
         written["description"] = tool.description
@@ -82,6 +98,7 @@ def _write_tool(tool: Tool) -> Block:
         written["strict"] = True
     if tool.cache is not None:
         written["cache_control"] = write_mark(tool.cache)
+        marked.append(written)
     return written
 
 
@@ -89,10 +106,10 @@ def _schema(parameters: msgspec.Raw | None) -> object:
     """The schema as it came; only its `type` must be there."""
     if parameters is None:
         return _NOTHING
-    members = decode_reply(_MEMBERS, bytes(parameters))
-    if members is None or "type" in members:
+    typed = decode_reply(_TYPED, parameters)
+    if typed is None or typed.type is not UNSAID:
         return parameters
-    return {"type": "object", **members}
+    return {"type": "object", **_MEMBERS.decode(parameters)}
 
 
 def _write_choice(request: Request, plan: Plan) -> Block | None:
@@ -138,30 +155,15 @@ def _write_rest(request: Request) -> dict[str, object]:
     return rest | _TIERS.get(request.tier or "", {})
 
 
-def _limit_marks(body: dict[str, object]) -> None:
+def _limit_marks(marked: list[Block], body: dict[str, object]) -> None:
     """The last marks stay, as the vendor takes four; and after a short-lived one none may live longer."""
-    marked = list(_marked(body))
-    spare = len(marked) - (_MAX_MARKS - ("cache_control" in body))
-    for block in marked[: max(0, spare)]:
+    has_whole = "cache_control" in body
+    spare = max(0, len(marked) - (_MAX_MARKS - has_whole))
+    for block in marked[:spare]:
         del block["cache_control"]
     short = write_mark("5m")
     is_short = False
-    for block in [*marked[max(0, spare) :], *([body] if "cache_control" in body else [])]:
+    for block in [*marked[spare:], *([body] if has_whole else [])]:
         is_short = is_short or block["cache_control"] == short
         if is_short:
             block["cache_control"] = short
-
-
-def _marked(value: object) -> Iterator[Block]:
-    """Every block with a mark below the top, in the order of the prompt."""
-    if isinstance(value, dict):
-        parts = (value.get("tools"), value.get("system"), value.get("messages"), value.get("content"))
-        for part in parts:
-            yield from _marked_in(part)
-
-
-def _marked_in(blocks: object) -> Iterator[Block]:
-    for block in blocks if isinstance(blocks, list) else ():
-        yield from _marked(block)
-        if "cache_control" in block:
-            yield block

@@ -7,11 +7,13 @@ from typing import Literal
 
 import msgspec
 
+from trollproxy.wire.body import UNSAID
+
 Unread = msgspec.Raw
-_ABSENT = msgspec.Raw()
+_ABSENT = UNSAID
 
 
-class _Strict(msgspec.Struct, forbid_unknown_fields=True):
+class _Strict(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     pass
 
 
@@ -106,7 +108,7 @@ class ToolResultBlock(_Marked, tag="tool_result", kw_only=True):
     toolset_name: None = None
 
 
-class FallbackBlock(msgspec.Struct, tag="fallback"):
+class FallbackBlock(msgspec.Struct, gc=False, tag="fallback"):
     """Where one model's output gave way to the next: the vendor itself does not show it to the model."""
 
 
@@ -231,7 +233,7 @@ class Metadata(_Strict):
     user_id: str | None = None
 
 
-class Edit(msgspec.Struct):
+class Edit(msgspec.Struct, gc=False):
     type: str
 
 

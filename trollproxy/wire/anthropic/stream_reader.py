@@ -37,7 +37,7 @@ _EMPTY = (b"", b"{}", b"null")
 _DONE = b"[DONE]"  # not of this dialect, but providers that copy it send it
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, gc=False):
     type: str
     id: str | None = None
     name: str | None = None
@@ -48,7 +48,7 @@ class _Block(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw()
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     type: str = ""
     text: str | None = None
     thinking: str | None = None
@@ -60,13 +60,13 @@ class _Delta(msgspec.Struct):
     stop_details: StopDetails | None = None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
     usage: UsageObject | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     type: str
     index: int = 0
     message: _Message | None = None

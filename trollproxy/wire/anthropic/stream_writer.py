@@ -175,7 +175,7 @@ class MessagesWriter:
         if self._is_begun:
             return b""
         self._is_begun = True
-        usage = self._usage if self._usage is not None else Usage(uncached=self._asked.input_tokens)
+        usage = self._usage if self._usage is not None else Usage(uncached=self._asked.estimate)
         message = message_object(self._started.reply_id, self._asked) | {"usage": usage_object(usage)}
         return _event("message_start", message=message)
 
@@ -230,6 +230,6 @@ class MessagesWriter:
         }
         usage = self._usage
         if usage is None:
-            usage = Usage(uncached=self._asked.input_tokens, out_text=self._said // _BYTES_PER_TOKEN)
+            usage = Usage(uncached=self._asked.estimate, out_text=self._said // _BYTES_PER_TOKEN)
         counted = usage_object(usage)
         return _event("message_delta", delta=delta, usage=counted) + _event("message_stop")

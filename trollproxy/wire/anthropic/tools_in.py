@@ -11,7 +11,7 @@ from trollproxy.wire.anthropic.blocks_in import read_mark
 from trollproxy.wire.body import NOT_TRANSLATABLE, decode_request, decode_strictly
 
 
-class _Kind(msgspec.Struct):
+class _Kind(msgspec.Struct, gc=False):
     type: str | None = None
 
 
@@ -50,13 +50,13 @@ def _changes(
 
 def _declare(declared: dict[str, Tool], raw: msgspec.Raw, *, place: str) -> str:
     """Read one tool; its name is what later changes call it by."""
-    kind = decode_request(_KIND, bytes(raw)).type
+    kind = decode_request(_KIND, raw).type
     if kind not in _CUSTOM and kind.startswith(_SEARCH):
         return ""
     if kind not in _CUSTOM:
         words = f"`{place}`: a tool of type `{kind}` works at its vendor only and cannot be carried to this model."
         raise InvalidRequest(words, code=NOT_TRANSLATABLE, param=f"{place}.type")
-    tool = decode_strictly(_TOOL, bytes(raw), place=place)
+    tool = decode_strictly(_TOOL, raw, place=place)
     if tool.allowed_callers and "direct" not in tool.allowed_callers:
         words = f"`{place}.allowed_callers`: only `direct` calls can be carried to this model."
         raise InvalidRequest(words, code=NOT_TRANSLATABLE, param=f"{place}.allowed_callers")

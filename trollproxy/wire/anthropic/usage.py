@@ -9,22 +9,23 @@ from collections.abc import Iterable
 import msgspec
 
 from trollproxy.chat import Usage
+from trollproxy.wire.body import count_of
 
 
-class CacheCreation(msgspec.Struct):
+class CacheCreation(msgspec.Struct, gc=False):
     ephemeral_5m_input_tokens: int | None = None
     ephemeral_1h_input_tokens: int | None = None
 
 
-class ServerTools(msgspec.Struct):
+class ServerTools(msgspec.Struct, gc=False):
     web_search_requests: int | None = None
 
 
-class OutputDetails(msgspec.Struct):
+class OutputDetails(msgspec.Struct, gc=False):
     thinking_tokens: int | None = None
 
 
-class Iteration(msgspec.Struct):
+class Iteration(msgspec.Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
@@ -32,7 +33,7 @@ class Iteration(msgspec.Struct):
     cache_creation: CacheCreation | None = None
 
 
-class UsageObject(msgspec.Struct):
+class UsageObject(msgspec.Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
@@ -47,21 +48,25 @@ class UsageObject(msgspec.Struct):
 
 def overwrite(known: UsageObject, given: UsageObject) -> UsageObject:
     """Later figures are cumulative and replace earlier ones; what an event leaves out stays."""
-    pairs = ((name, getattr(given, name)) for name in UsageObject.__struct_fields__)
-    return msgspec.structs.replace(known, **{name: value for name, value in pairs if value is not None})
+    for name in UsageObject.__struct_fields__:
+        if getattr(given, name) is None:
+            setattr(given, name, getattr(known, name))
+    return given
 
 
 def to_usage(usage: UsageObject) -> Usage:
-    told = _of_run(usage)
-    runs = _sum(_of_run(run) for run in usage.iterations or ())
-    paid = runs if _size(runs) > _size(told) else told
-    thinking = _count(usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else 0)
+    paid = _of_run(usage)
+    if usage.iterations:
+        runs = _sum(map(_of_run, usage.iterations))
+        paid = runs if _size(runs) > _size(paid) else paid
+    details, tools = usage.output_tokens_details, usage.server_tool_use
+    thinking = count_of(details.thinking_tokens) if details is not None else 0
+    searches = count_of(tools.web_search_requests) if tools is not None else 0
+    if not thinking and not searches:
+        return paid
     out_reasoning = min(thinking, paid.out_text)
     return msgspec.structs.replace(
-        paid,
-        out_text=paid.out_text - out_reasoning,
-        out_reasoning=out_reasoning,
-        tool_requests=_count(usage.server_tool_use.web_search_requests if usage.server_tool_use else 0),
+        paid, out_text=paid.out_text - out_reasoning, out_reasoning=out_reasoning, tool_requests=searches
     )
 
 
@@ -92,10 +97,11 @@ def usage_object(usage: Usage, *, tier: str | None = None) -> dict[str, object]:
 
 
 def _of_run(run: UsageObject | Iteration) -> Usage:
-    split = run.cache_creation or CacheCreation()
-    write_5m, write_1h = _count(split.ephemeral_5m_input_tokens), _count(split.ephemeral_1h_input_tokens)
-    total = run.cache_creation_input_tokens
-    written = _count(total) if total is not None else write_5m + write_1h
+    split, total = run.cache_creation, run.cache_creation_input_tokens
+    write_5m = write_1h = 0
+    if split is not None:
+        write_5m, write_1h = count_of(split.ephemeral_5m_input_tokens), count_of(split.ephemeral_1h_input_tokens)
+    written = count_of(total) if total is not None else write_5m + write_1h
     # Later totals come without the split: they count, and what the split does not explain was written with the
     # lifetime that was asked for.
     write_5m = min(write_5m, written)
@@ -103,11 +109,11 @@ def _of_run(run: UsageObject | Iteration) -> Usage:
     unexplained = written - write_5m - write_1h
     only_1h = write_1h > 0 and write_5m == 0
     return Usage(
-        uncached=_count(run.input_tokens),
+        uncached=count_of(run.input_tokens),
         write_5m=write_5m + (0 if only_1h else unexplained),
         write_1h=write_1h + (unexplained if only_1h else 0),
-        read=_count(run.cache_read_input_tokens),
-        out_text=_count(run.output_tokens),
+        read=count_of(run.cache_read_input_tokens),
+        out_text=count_of(run.output_tokens),
     )
 
 
@@ -118,7 +124,3 @@ def _sum(runs: Iterable[Usage]) -> Usage:
 
 def _size(usage: Usage) -> int:
     return usage.input_tokens + usage.output_tokens
-
-
-def _count(tokens: int | None) -> int:
-    return max(0, tokens or 0)

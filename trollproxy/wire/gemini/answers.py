@@ -3,31 +3,32 @@
 import msgspec
 
 from trollproxy.chat import Finish
+from trollproxy.wire.body import UNSAID
 from trollproxy.wire.gemini.grounding import CitationMetadata, GroundingMetadata
 from trollproxy.wire.gemini.partial_args import PartialArg
 from trollproxy.wire.gemini.scores import LogprobsResult
 from trollproxy.wire.gemini.usage import UsageMetadata
 
 
-class FunctionCall(msgspec.Struct, rename="camel"):
+class FunctionCall(msgspec.Struct, gc=False, rename="camel"):
     name: str | None = None
     id: str | None = None
-    args: msgspec.Raw = msgspec.Raw()
+    args: msgspec.Raw = UNSAID
     partial_args: list[PartialArg] | None = None
     will_continue: bool | None = None
 
 
-class Blob(msgspec.Struct, rename="camel"):
+class Blob(msgspec.Struct, gc=False, rename="camel"):
     mime_type: str = ""
     data: str = ""
 
 
-class FileData(msgspec.Struct, rename="camel"):
+class FileData(msgspec.Struct, gc=False, rename="camel"):
     file_uri: str
     mime_type: str | None = None
 
 
-class Part(msgspec.Struct, rename="camel"):
+class Part(msgspec.Struct, gc=False, rename="camel"):
     text: str | None = None
     thought: bool | None = None
     thought_signature: str | None = None
@@ -36,11 +37,11 @@ class Part(msgspec.Struct, rename="camel"):
     file_data: FileData | None = None
 
 
-class Content(msgspec.Struct):
+class Content(msgspec.Struct, gc=False):
     parts: list[Part] | None = None
 
 
-class Candidate(msgspec.Struct, rename="camel"):
+class Candidate(msgspec.Struct, gc=False, rename="camel"):
     content: Content | None = None
     finish_reason: str | None = None
     index: int | None = None
@@ -49,18 +50,18 @@ class Candidate(msgspec.Struct, rename="camel"):
     logprobs_result: LogprobsResult | None = None
 
 
-class Feedback(msgspec.Struct, rename="camel"):
+class Feedback(msgspec.Struct, gc=False, rename="camel"):
     block_reason: str | None = None
     block_reason_message: str | None = None
 
 
-class Answer(msgspec.Struct, rename="camel"):
+class Answer(msgspec.Struct, gc=False, rename="camel"):
     candidates: list[Candidate] | None = None
     usage_metadata: UsageMetadata | None = None
     prompt_feedback: Feedback | None = None
     model_version: str | None = None
     response_id: str | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = UNSAID
 
 
 ANSWER = msgspec.json.Decoder(Answer)

@@ -23,14 +23,13 @@ from trollproxy.chat import (
     Thinking,
     ToolCall,
 )
+from trollproxy.wire.body import is_said
 from trollproxy.wire.gemini.answers import Candidate, FunctionCall, Part, read_finish
 from trollproxy.wire.gemini.grounding import CitationMetadata, GroundingMetadata, read_citations
 from trollproxy.wire.gemini.media import inline_media, linked_media
 from trollproxy.wire.gemini.partial_args import PartialArgs
 from trollproxy.wire.gemini.scores import read_scores
 from trollproxy.wire.gemini.signatures import read_signature
-
-_NOTHING = (b"", b"null")
 
 
 class Numbers:
@@ -146,9 +145,8 @@ class CandidateReader:
             yield self._start_call(call, state)
             self._partial = PartialArgs() if call.partial_args or call.will_continue else None
         if self._partial is None:
-            args = bytes(call.args)
-            if args not in _NOTHING:
-                yield PartGrew(index=self._index, text=args.decode())
+            if is_said(call.args):
+                yield PartGrew(index=self._index, text=bytes(call.args).decode())
             yield PartEnded(index=self._index)
             return
         for arg in call.partial_args or ():

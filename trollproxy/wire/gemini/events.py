@@ -13,6 +13,8 @@ _TERMINATORS = 4  # "\r\n\r\n": a newline before it means that the event has mor
 
 def read_event(event: bytes) -> bytes:
     """The JSON of one event, empty if it says nothing. The vendor writes errors in a stream as bare JSON."""
+    if event[:7] == b"data: {" and event.find(b"\n") >= len(event) - 2:
+        return event[6:].strip()  # as nearly all of them are
     data = event_data(event)
     if data == b"[DONE]":
         return b""

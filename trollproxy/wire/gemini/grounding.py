@@ -10,42 +10,42 @@ import msgspec
 from trollproxy.chat import Citation
 
 
-class Source(msgspec.Struct):
+class Source(msgspec.Struct, gc=False):
     uri: str | None = None
     title: str | None = None
     text: str | None = None
 
 
-class Chunk(msgspec.Struct, rename="camel"):
+class Chunk(msgspec.Struct, gc=False, rename="camel"):
     web: Source | None = None
     retrieved_context: Source | None = None
     maps: Source | None = None
 
 
-class Segment(msgspec.Struct, rename="camel"):
+class Segment(msgspec.Struct, gc=False, rename="camel"):
     start_index: int | None = None
     end_index: int | None = None
 
 
-class Support(msgspec.Struct, rename="camel"):
+class Support(msgspec.Struct, gc=False, rename="camel"):
     segment: Segment | None = None
     grounding_chunk_indices: list[int] | None = None
 
 
-class GroundingMetadata(msgspec.Struct, rename="camel"):
+class GroundingMetadata(msgspec.Struct, gc=False, rename="camel"):
     grounding_chunks: list[Chunk] | None = None
     grounding_supports: list[Support] | None = None
     web_search_queries: list[str] | None = None
 
 
-class Quoted(msgspec.Struct, rename="camel"):
+class Quoted(msgspec.Struct, gc=False, rename="camel"):
     uri: str | None = None
     title: str | None = None
     start_index: int | None = None
     end_index: int | None = None
 
 
-class CitationMetadata(msgspec.Struct):
+class CitationMetadata(msgspec.Struct, gc=False):
     citations: list[Quoted] | None = None
 
 

@@ -102,13 +102,13 @@ def _text_of(data: str) -> str | None:
         return None
 
 
-class Blob(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class Blob(msgspec.Struct, gc=False, rename="camel", forbid_unknown_fields=True):
     data: str
     mime_type: str
     display_name: str | None = None
 
 
-class FileData(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class FileData(msgspec.Struct, gc=False, rename="camel", forbid_unknown_fields=True):
     file_uri: str
     mime_type: str | None = None
     display_name: str | None = None

@@ -7,11 +7,11 @@ carries the last reason is held back until then, so that the charge is made befo
 import msgspec
 
 from trollproxy.errors import GatewayError, UpstreamBroken
-from trollproxy.wire.body import NULL, UNSAID, decode_reply
+from trollproxy.wire.body import UNSAID, decode_reply, is_said
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Meter
 from trollproxy.wire.gemini.errors_out import error_object
-from trollproxy.wire.gemini.events import Array, framing, is_plain, last_words, read_event
+from trollproxy.wire.gemini.events import framing, is_plain, last_words, read_event
 from trollproxy.wire.gemini.usage import UsageMetadata, read_usage
 
 _MEDIA_BYTES = 5_160  # an image is billed as 1,290 tokens, whatever the size of its base64
@@ -72,7 +72,7 @@ def read_answer(data: bytes) -> Answer | None:
 
 
 def is_error(answer: Answer) -> bool:
-    return answer.error is not UNSAID and answer.error != NULL
+    return is_said(answer.error)
 
 
 def said_by(answer: Answer) -> tuple[int, bytes]:
@@ -94,11 +94,12 @@ def searches_of(answer: Answer) -> int:
 class GenerateMeter(Meter):
     """For both forms of a stream: the provider always sends events, an array is made of them here."""
 
-    __slots__ = ("_finished", "_frames", "_held", "_is_blocked", "_searches", "_seen")
+    __slots__ = ("_finished", "_frames", "_held", "_is_blocked", "_is_plain", "_searches", "_seen")
 
     def __init__(self, *, is_array: bool) -> None:
         super().__init__()
         self._frames = framing(is_array=is_array)
+        self._is_plain = not is_array
         self._held: list[bytes] = []
         self._seen: set[int] = set()
         self._finished: set[int] = set()
@@ -111,11 +112,11 @@ class GenerateMeter(Meter):
             if self._read(event):
                 passed += self._held
                 self._held = [self._framed(event)]
+            elif self.error is not None:
+                break
             if not self.may_end:
                 passed += self._held
                 self._held = []
-            if self.error is not None:
-                break
         return passed[0] if len(passed) == 1 else b"".join(passed)
 
     def finish(self) -> bytes:
@@ -130,7 +131,7 @@ class GenerateMeter(Meter):
         return last_words(self._frames, error_object(error, request_id))
 
     def _framed(self, event: bytes) -> bytes:
-        if not isinstance(self._frames, Array) and is_plain(event):
+        if self._is_plain and is_plain(event):
             return event
         return self._frames.one(read_event(event))
 
@@ -138,7 +139,7 @@ class GenerateMeter(Meter):
         data = read_event(event)
         if not data:
             return False
-        answer = read_answer(data)
+        answer = decode_reply(ANSWER, data) if data[:1] == b"{" else read_answer(data)
         if answer is None:
             self.error = UpstreamBroken("The provider sent a stream event that is not of its format.")
             return False
@@ -162,7 +163,8 @@ class GenerateMeter(Meter):
                 self._searches = max(self._searches, len(candidate.grounding_metadata.web_search_queries or ()))
         if answer.prompt_feedback is not None and answer.prompt_feedback.block_reason:
             self._is_blocked = True
-        self.may_end = self._seen <= self._finished and bool(self._seen or self._is_blocked)
+        if self._finished or self._is_blocked:
+            self.may_end = self._seen <= self._finished
         if answer.usage_metadata is not None:
             self.usage = read_usage(answer.usage_metadata, tool_requests=self._searches) or self.usage
         self.is_usage_final = self.usage is not None and self.may_end
@@ -176,6 +178,6 @@ def _said_in(part: _Part) -> tuple[int, bytes]:
         said = (call.name or "").encode() + bytes(call.args) + bytes(call.partial_args)
     else:
         said = bytes(part.executable_code) + bytes(part.code_execution_result)
-        if part.inline_data is not UNSAID and part.inline_data != NULL:
+        if is_said(part.inline_data):
             return len(said) + _MEDIA_BYTES, said + bytes(part.inline_data)
     return len(said), said

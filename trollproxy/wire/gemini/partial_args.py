@@ -13,7 +13,7 @@ _MAX_STEPS = 64
 Node = dict[str, object] | list[object]
 
 
-class PartialArg(msgspec.Struct, rename="camel"):
+class PartialArg(msgspec.Struct, gc=False, rename="camel"):
     json_path: str = "$"
     string_value: str | None = None
     number_value: msgspec.Raw = msgspec.Raw()

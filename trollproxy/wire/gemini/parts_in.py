@@ -1,13 +1,14 @@
 """The parts of a client's contents, and which result answers which call."""
 
 from collections import OrderedDict, deque
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
 
 from trollproxy.chat import Media, Part, Text, Thinking, ToolCall, ToolResult
 from trollproxy.errors import InvalidRequest
-from trollproxy.wire.body import decode_reply
+from trollproxy.wire.body import UNSAID, decode_reply
 from trollproxy.wire.gemini import shapes
 from trollproxy.wire.gemini.media import inline_media, linked_media
 from trollproxy.wire.gemini.signatures import read_signature
@@ -32,9 +33,12 @@ def not_translatable(place: str) -> InvalidRequest:
 
 def refuse(shape: shapes.Strict, place: str) -> None:
     """Refuse what is said in a member that has no words elsewhere."""
-    for name in shapes.REFUSED.get(type(shape), ()):
-        if bytes(getattr(shape, name)) not in shapes.NOTHING:
-            known = _SPELT[type(shape), name]
+    kind = type(shape)
+    if kind not in _LOOK or _LOOK[kind](shape) == _SILENT[kind]:
+        return
+    for name in shapes.REFUSED[kind]:
+        if shapes.says(getattr(shape, name)):
+            known = _SPELT[kind, name]
             raise not_translatable(f"{place}.{known}" if place else known)
 
 
@@ -44,6 +48,11 @@ _SPELT = {
     for field in msgspec.structs.fields(shape)
     if field.name in shapes.REFUSED[shape]
 }
+
+
+# All of them at a glance. The first is named twice, since of a single name no tuple would come.
+_LOOK = {shape: attrgetter(names[0], *names) for shape, names in shapes.REFUSED.items()}
+_SILENT = {shape: (UNSAID,) * (len(names) + 1) for shape, names in shapes.REFUSED.items()}
 
 
 def as_list(given: list[T] | T | None) -> list[T]:
@@ -96,12 +105,11 @@ class CallIds:
 
 def read_part(part: shapes.Part, place: str, ids: CallIds) -> Part:
     refuse(part, place)
-    state = read_signature(part.thought_signature)
+    state = read_signature(part.thought_signature) if part.thought_signature is not None else None
     if part.function_call is not None:
         call = part.function_call
         refuse(call, f"{place}.functionCall")
-        args = bytes(call.args)
-        arguments = "" if args in shapes.NOTHING else args.decode()
+        arguments = bytes(call.args).decode() if shapes.says(call.args) else ""
         call_id = ids.of_call(call.id, call.name)
         return ToolCall(call_id=call_id, name=call.name, arguments=arguments, state=state)
     if part.function_response is not None:

@@ -30,22 +30,19 @@ _MAX_CANDIDATES = 8  # the vendor's own bound
 _ARRAY = "application/json; charset=utf-8"
 
 
-class _Limits(msgspec.Struct, rename="camel"):
-    max_output_tokens: int | None = None
-    candidate_count: int | None = None
-
-
-class _SnakeLimits(msgspec.Struct):
+class _Limits(msgspec.Struct, rename="camel", gc=False):
     """The vendor takes the names of its protocol buffers as well as those of its JSON."""
 
     max_output_tokens: int | None = None
     candidate_count: int | None = None
+    snake_output_tokens: int | None = msgspec.field(name="max_output_tokens", default=None)
+    snake_count: int | None = msgspec.field(name="candidate_count", default=None)
 
 
-class _Request(msgspec.Struct, rename="camel"):
+class _Request(msgspec.Struct, rename="camel", gc=False):
     contents: msgspec.Raw = msgspec.Raw()
     generation_config: _Limits | None = None
-    snake_config: _SnakeLimits | None = msgspec.field(name="generation_config", default=None)
+    snake_config: _Limits | None = msgspec.field(name="generation_config", default=None)
     model: str | None = None
 
 
@@ -55,18 +52,9 @@ class _CountRequest(msgspec.Struct, rename="camel"):
     snake_request: _Request | None = msgspec.field(name="generate_content_request", default=None)
 
 
-class _SnakeAndCamel(msgspec.Struct, rename="camel"):
-    """Limits under the JSON name of the configuration but with the other spelling inside."""
-
-    generation_config: _SnakeLimits | None = None
-    snake_config: _Limits | None = msgspec.field(name="generation_config", default=None)
-
-
 _REQUEST = msgspec.json.Decoder(_Request)
-_OTHER_LIMITS = msgspec.json.Decoder(_SnakeAndCamel)
 _COUNT_REQUEST = msgspec.json.Decoder(_CountRequest)
 _EMPTY = (b"", b"null", b"[]", b"{}")
-_OTHER_SPELLINGS = (b"generation_config", b"max_output_tokens", b"candidate_count")
 
 
 class Gemini:
@@ -84,7 +72,7 @@ class Gemini:
         request = decode_request(_REQUEST, body)
         model = _model_of(entry, request.model)
         _require_contents(request.contents)
-        limit, choices = _limits_of(body, request)
+        limit, choices = _limits_of(request)
         return Ask(model=model, stream=entry.stream, max_output_tokens=limit, choices=choices)
 
     def prepare(self, body: bytes, ask: Ask, upstream_model: str) -> bytes:  # noqa: ARG002 - the path names the model
@@ -93,7 +81,7 @@ class Gemini:
 
         Escapes can spell `model` so that it is not seen (\u006d); the few bodies with one are looked at in full.
         """
-        if _MODEL_MEMBER.search(body) is not None or b"\\u006" in body:
+        if _MODEL_MEMBER.search(body) is not None or (b"\\" in body and b"\\u006" in body):
             body = _without_model(body, upstream_model)
         return without_foreign(body, upstream_model)
 
@@ -146,24 +134,35 @@ def _model_of(entry: Entry, in_body: str | None) -> str:
 
 
 def _require_contents(contents: msgspec.Raw) -> None:
-    if bytes(contents).strip() in _EMPTY:
+    if len(contents) <= len(b"null") and bytes(contents) in _EMPTY:
         raise InvalidRequest("`contents` must hold at least one content.", param="contents")
 
 
-def _limits_of(body: bytes, request: _Request) -> tuple[int | None, int]:
-    """The output limit and the number of candidates, in whichever spelling."""
-    spelt: list[_Limits | _SnakeLimits | None] = [request.generation_config, request.snake_config]
-    if any(spelling in body for spelling in _OTHER_SPELLINGS):
-        other = decode_request(_OTHER_LIMITS, body)
-        spelt += (other.generation_config, other.snake_config)
-    limits = [found.max_output_tokens for found in spelt if found and found.max_output_tokens is not None]
-    counts = [found.candidate_count for found in spelt if found and found.candidate_count is not None]
-    if any(limit < 1 for limit in limits):
+def _limits_of(request: _Request) -> tuple[int | None, int]:
+    """The output limit and the number of candidates: the largest, where several spellings say several."""
+    limit, count = None, 1
+    for spelt in (request.generation_config, request.snake_config):
+        if spelt is not None:
+            limit = _larger(limit, _limit_of(spelt.max_output_tokens), _limit_of(spelt.snake_output_tokens))
+            count = max(count, _count_of(spelt.candidate_count), _count_of(spelt.snake_count))
+    return limit, count
+
+
+def _larger(*limits: int | None) -> int | None:
+    return max((limit for limit in limits if limit is not None), default=None)
+
+
+def _limit_of(limit: int | None) -> int | None:
+    if limit is not None and limit < 1:
         raise InvalidRequest("`maxOutputTokens` must be at least 1.", param="generationConfig.maxOutputTokens")
-    if any(not 1 <= count <= _MAX_CANDIDATES for count in counts):
+    return limit
+
+
+def _count_of(count: int | None) -> int:
+    if count is not None and not 1 <= count <= _MAX_CANDIDATES:
         text = f"`candidateCount` must be between 1 and {_MAX_CANDIDATES}."
         raise InvalidRequest(text, param="generationConfig.candidateCount")
-    return max(limits, default=None), max(counts, default=1)
+    return count or 1
 
 
 def _read_count_ask(body: bytes, entry: Entry) -> Ask:

@@ -16,15 +16,13 @@ from trollproxy.chat import (
     collect,
 )
 from trollproxy.errors import UpstreamBroken
-from trollproxy.wire.body import decode_reply
+from trollproxy.wire.body import decode_reply, is_said
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Asked
 from trollproxy.wire.gemini.answers import ANSWER, ANSWERS, Answer, Feedback
 from trollproxy.wire.gemini.candidates_in import CandidateReader, Numbers
 from trollproxy.wire.gemini.events import read_event
 from trollproxy.wire.gemini.usage import TIERS, read_usage
-
-_NOTHING = (b"", b"null")
 
 
 class AnswerReader:
@@ -48,7 +46,7 @@ class AnswerReader:
         answer = _decode(data)
         if answer is None:
             raise UpstreamBroken("The provider sent a stream event that is not of its format.")
-        if bytes(answer.error) not in _NOTHING:
+        if is_said(answer.error):
             raise stream_error(bytes(answer.error))
         return self.take(answer)
 

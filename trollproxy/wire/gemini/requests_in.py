@@ -16,7 +16,9 @@ from trollproxy.chat import (
     Text,
     Thinking,
     Tool,
+    ToolCall,
     ToolChoice,
+    ToolResult,
     Turn,
     TurnRole,
     merged,
@@ -32,6 +34,7 @@ from trollproxy.wire.gemini.thinking import read_thinking
 
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`(?: - at `\$\.?(?P<place>[^`]*)`)?")
 _ROLES: dict[str, TurnRole] = {"": "user", "user": "user", "function": "user", "tool": "user", "model": "assistant"}
+_OF_MODELS = (ToolCall, Thinking)
 _JSON, _PLAIN = "application/json", "text/plain"
 _CALLING = "toolConfig.functionCallingConfig"
 
@@ -101,16 +104,26 @@ def _read_turns(contents: list[shapes.Content]) -> tuple[Turn, ...]:
         if role is None:
             raise InvalidRequest(f"`{where}.role` must be `user` or `model`.", param=f"{where}.role")
         parts = as_list(content.parts)
-        read = tuple(read_part(part, f"{where}.parts[{number}]", ids) for number, part in enumerate(parts))
+        read = tuple([read_part(part, f"{where}.parts[{number}]", ids) for number, part in enumerate(parts)])
         if read:
-            turns.append(Turn(role, read))
+            turns.append(Turn(_speaker(role, read, where), read))
     if not turns:
         raise InvalidRequest("`contents` must hold at least one content with parts.", param="contents")
     return tuple(Turn(turn.role, _joined(turn.parts)) if turn.role == "assistant" else turn for turn in merged(turns))
 
 
+def _speaker(role: TurnRole, parts: tuple[Part, ...], where: str) -> TurnRole:
+    """Who calls functions or thinks is the model, also where a client left the role out."""
+    speaks = role == "assistant" or any(isinstance(part, _OF_MODELS) for part in parts)
+    if speaks and any(isinstance(part, ToolResult) for part in parts):
+        raise InvalidRequest(f"`{where}` holds results of functions, which the model does not give.", param=where)
+    return "assistant" if speaks else role
+
+
 def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """Neighbouring pieces of one text, or of one thought, as one. A signature ends what it signs."""
+    if not any(map(_continues, parts, parts[1:])):
+        return tuple([part for part in parts if not isinstance(part, Text) or part.text or part.state])
     joined: list[Part] = []
     pieces: list[str] = []  # of the last of `joined`, where it is a text or a thought that may go on
     for part in parts:
@@ -150,23 +163,23 @@ def _read_tools(tools: list[shapes.Tool]) -> tuple[Tool, ...]:
 def _read_tool(declared: shapes.FunctionDeclaration, place: str) -> Tool:
     refuse(declared, place)
     parameters = declared.parameters_json_schema
-    if bytes(parameters) in shapes.NOTHING:
+    if not shapes.says(parameters):
         parameters = declared.parameters
-        if bytes(parameters) not in shapes.NOTHING:
+        if shapes.says(parameters):
             parameters = json_schema(parameters, f"{place}.parameters")
     return Tool(
         name=declared.name,
         description=_with_result(declared, place),
-        parameters=parameters if bytes(parameters) not in shapes.NOTHING else None,
+        parameters=parameters if shapes.says(parameters) else None,
     )
 
 
 def _with_result(declared: shapes.FunctionDeclaration, place: str) -> str | None:
     """What a function gives back is for the model to know, and no other vendor has a member for it."""
     result = declared.response_json_schema
-    if bytes(result) in shapes.NOTHING and bytes(declared.response) not in shapes.NOTHING:
+    if not shapes.says(result) and shapes.says(declared.response):
         result = json_schema(declared.response, f"{place}.response")
-    if bytes(result) in shapes.NOTHING:
+    if not shapes.says(result):
         return declared.description
     told = f"It returns JSON of this schema: {bytes(result).decode()}"
     return f"{declared.description}\n\n{told}" if declared.description else told
@@ -210,9 +223,9 @@ def _read_output(config: shapes.GenerationConfig) -> OutputSchema | None:
     if any(name.upper() not in {"TEXT", "MODALITY_UNSPECIFIED"} for name in config.response_modalities or ()):
         raise not_translatable("generationConfig.responseModalities")
     schema = config.response_json_schema
-    if bytes(schema) in shapes.NOTHING and bytes(config.response_schema) not in shapes.NOTHING:
+    if not shapes.says(schema) and shapes.says(config.response_schema):
         schema = json_schema(config.response_schema, "generationConfig.responseSchema")
-    has_schema = bytes(schema) not in shapes.NOTHING
+    has_schema = shapes.says(schema)
     if config.response_mime_type not in {None, "", _PLAIN, _JSON}:
         raise not_translatable("generationConfig.responseMimeType")
     if config.response_mime_type == _JSON or has_schema:

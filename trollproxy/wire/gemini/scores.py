@@ -7,16 +7,16 @@ import msgspec
 from trollproxy.chat import TokenScore
 
 
-class Scored(msgspec.Struct, rename="camel"):
+class Scored(msgspec.Struct, gc=False, rename="camel"):
     token: str = ""
     log_probability: float = 0.0
 
 
-class TopScored(msgspec.Struct):
+class TopScored(msgspec.Struct, gc=False):
     candidates: list[Scored] | None = None
 
 
-class LogprobsResult(msgspec.Struct, rename="camel"):
+class LogprobsResult(msgspec.Struct, gc=False, rename="camel"):
     chosen_candidates: list[Scored] | None = None
     top_candidates: list[TopScored] | None = None
 

@@ -6,13 +6,14 @@ Decoding is strict: a member that is not declared here is refused by name. Membe
 
 import msgspec
 
+from trollproxy.wire.body import UNSAID
 from trollproxy.wire.gemini.media import Blob, FileData
 
 Raw = msgspec.Raw
-_NONE = Raw()
+_NONE = UNSAID
 
 
-class Strict(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+class Strict(msgspec.Struct, gc=False, rename="camel", forbid_unknown_fields=True, kw_only=True):
     pass
 
 
@@ -213,3 +214,8 @@ NOTHING = frozenset(
         b'"MEDIA_PROCESSING_UNSPECIFIED"',
     }
 )
+_LONGEST = max(map(len, NOTHING))
+
+
+def says(member: Raw) -> bool:
+    return member is not _NONE and (len(member) > _LONGEST or bytes(member) not in NOTHING)

@@ -7,9 +7,10 @@ apart from the answer.
 import msgspec
 
 from trollproxy.chat import Usage
+from trollproxy.wire.body import count_of
 
 
-class UsageMetadata(msgspec.Struct, rename="camel"):
+class UsageMetadata(msgspec.Struct, rename="camel", gc=False):
     prompt_token_count: int | None = None
     cached_content_token_count: int | None = None
     candidates_token_count: int | None = None
@@ -25,24 +26,17 @@ _TRAFFIC = {tier: traffic for traffic, tier in TIERS.items()}
 
 def read_usage(counted: UsageMetadata, *, tool_requests: int = 0) -> Usage | None:
     """None where there is no count at all: some chunks carry only the kind of traffic, and must not zero the rest."""
-    counts = (
-        counted.prompt_token_count,
-        counted.candidates_token_count,
-        counted.thoughts_token_count,
-        counted.total_token_count,
-    )
-    if all(count is None for count in counts):
+    answer, thinking, total = counted.candidates_token_count, counted.thoughts_token_count, counted.total_token_count
+    if counted.prompt_token_count is None and answer is None and thinking is None and total is None:
         return None
-    prompt, read = _count_of(counted.prompt_token_count), _count_of(counted.cached_content_token_count)
-    from_tools = _count_of(counted.tool_use_prompt_token_count)
-    thoughts = _count_of(counted.thoughts_token_count)
-    answer = counted.candidates_token_count
-    if answer is None and counted.total_token_count is not None:
-        answer = counted.total_token_count - prompt - from_tools - thoughts
+    prompt, read = count_of(counted.prompt_token_count), count_of(counted.cached_content_token_count)
+    from_tools, thoughts = count_of(counted.tool_use_prompt_token_count), count_of(thinking)
+    if answer is None and total is not None:
+        answer = total - prompt - from_tools - thoughts
     return Usage(
-        uncached=max(0, prompt - read) + from_tools,
+        uncached=count_of(prompt - read) + from_tools,
         read=read,
-        out_text=_count_of(answer),
+        out_text=count_of(answer),
         out_reasoning=thoughts,
         tool_requests=tool_requests,
     )
@@ -61,7 +55,3 @@ def write_usage(usage: Usage, tier: str | None = None) -> dict[str, object]:
     if tier in _TRAFFIC:
         counted["trafficType"] = _TRAFFIC[tier]
     return counted
-
-
-def _count_of(tokens: int | None) -> int:
-    return max(0, tokens or 0)

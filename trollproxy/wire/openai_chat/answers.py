@@ -6,32 +6,32 @@ import msgspec
 
 from trollproxy.chat import Citation, Finish, State, TokenScore, Usage
 from trollproxy.errors import UpstreamBroken
-from trollproxy.wire.body import decode_reply
+from trollproxy.wire.body import count_of, decode_reply
 
 
-class Score(msgspec.Struct):
+class Score(msgspec.Struct, gc=False):
     token: str
     logprob: float
     bytes: list[int] | None = None
     top_logprobs: "list[Score] | None" = None
 
 
-class Logprobs(msgspec.Struct):
+class Logprobs(msgspec.Struct, gc=False):
     content: list[Score] | None = None
 
 
-class UrlCitation(msgspec.Struct):
+class UrlCitation(msgspec.Struct, gc=False):
     url: str | None = None
     title: str | None = None
     start_index: int | None = None
     end_index: int | None = None
 
 
-class Annotation(msgspec.Struct):
+class Annotation(msgspec.Struct, gc=False):
     url_citation: UrlCitation | None = None
 
 
-class Said(msgspec.Struct):
+class Said(msgspec.Struct, gc=False):
     """What a call says. Arguments are a string by the book, an object with some providers."""
 
     name: str | None = None
@@ -39,21 +39,21 @@ class Said(msgspec.Struct):
     input: str | None = None
 
 
-class Call(msgspec.Struct):
+class Call(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: Said | None = None
     custom: Said | None = None
 
 
-class Piece(msgspec.Struct):
+class Piece(msgspec.Struct, gc=False):
     """Content as a list: texts, and thoughts with Mistral's models."""
 
     text: str | None = None
     thinking: "list[Piece] | None" = None
 
 
-class Delta(msgspec.Struct):
+class Delta(msgspec.Struct, gc=False):
     """A piece of an answer, or a whole one."""
 
     content: str | list[Piece] | None = None
@@ -66,7 +66,10 @@ class Delta(msgspec.Struct):
 
     @property
     def thoughts(self) -> str:
-        return self.reasoning_content or self.reasoning or self._inner_thoughts
+        told = self.reasoning_content or self.reasoning
+        if told or not isinstance(self.content, list):
+            return told or ""
+        return "".join([_joined(piece.thinking) for piece in self.content if piece.thinking])
 
     @property
     def thoughts_state(self) -> State | None:
@@ -78,11 +81,6 @@ class Delta(msgspec.Struct):
     @property
     def words(self) -> str:
         return _joined(self.content) if isinstance(self.content, list) else self.content or ""
-
-    @property
-    def _inner_thoughts(self) -> str:
-        pieces = self.content if isinstance(self.content, list) else ()
-        return "".join(_joined(piece.thinking) for piece in pieces if piece.thinking)
 
     @property
     def calls(self) -> list[Call]:
@@ -175,16 +173,16 @@ def write_citation(citation: Citation) -> dict[str, object] | None:
     return {"type": "url_citation", "url_citation": cited | place}
 
 
-class _PromptDetails(msgspec.Struct):
+class _PromptDetails(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
 
-class _CompletionDetails(msgspec.Struct):
+class _CompletionDetails(msgspec.Struct, frozen=True, gc=False):
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class UsageObject(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
@@ -192,28 +190,34 @@ class _Usage(msgspec.Struct):
     completion_tokens_details: _CompletionDetails | None = None
 
 
-_USAGE = msgspec.json.Decoder(_Usage | None)
+_USAGE = msgspec.json.Decoder(UsageObject | None)
 _STRING = msgspec.json.Decoder(str)
 
 
-def read_usage(raw: bytes) -> Usage | None:
-    """Cached and written tokens are inside the prompt's count, reasoning inside the completion's: take them apart."""
+def read_usage(raw: bytes | msgspec.Raw) -> Usage | None:
     usage = decode_reply(_USAGE, raw) if raw else None
-    if usage is None:
-        return None
-    prompt = usage.prompt_tokens_details or _PromptDetails()
-    read, written = _count_of(prompt.cached_tokens), _count_of(prompt.cache_write_tokens)
-    completion = usage.completion_tokens_details
-    reasoning = _count_of(completion.reasoning_tokens if completion else 0)
+    return to_usage(usage) if usage is not None else None
+
+
+def to_usage(usage: UsageObject) -> Usage:
+    """Cached and written tokens are inside the prompt's count, reasoning inside the completion's: take them apart."""
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    read = written = reasoning = 0
+    if prompt is not None:
+        read, written = count_of(prompt.cached_tokens), count_of(prompt.cache_write_tokens)
+    if completion is not None:
+        reasoning = count_of(completion.reasoning_tokens)
+    given, output = count_of(usage.prompt_tokens), count_of(usage.completion_tokens)
     # xAI counts reasoning beside the completion's count, Gemini's endpoint of this dialect in the total only.
-    beside = max(0, _count_of(usage.total_tokens) - _count_of(usage.prompt_tokens) - _count_of(usage.completion_tokens))
-    output = _count_of(usage.completion_tokens) + beside
-    reasoning = max(reasoning, beside)
+    beside = (usage.total_tokens or 0) - given - output
+    if beside > 0:
+        output += beside
+        reasoning = max(reasoning, beside)
     return Usage(
-        uncached=max(0, _count_of(usage.prompt_tokens) - read - written),
+        uncached=count_of(given - read - written),
         write_30m=written,  # reported without its lifetime; 30 minutes is the vendor's default
         read=read,
-        out_text=max(0, output - reasoning),
+        out_text=count_of(output - reasoning),
         out_reasoning=reasoning,
     )
 
@@ -226,10 +230,6 @@ def write_usage(usage: Usage) -> dict[str, object]:
         "prompt_tokens_details": {"cached_tokens": usage.read, "cache_write_tokens": usage.written_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.out_reasoning},
     }
-
-
-def _count_of(tokens: int | None) -> int:
-    return max(0, tokens or 0)
 
 
 def reply_id(given: str, request_id: str) -> str:

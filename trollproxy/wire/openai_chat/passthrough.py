@@ -12,18 +12,18 @@ import msgspec
 from trollproxy.chat import Ask, FormatName
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.wire.body import (
-    NULL,
     UNSAID,
     check_model,
     decode_reply,
     decode_request,
     inside,
+    is_said,
     names_model_twice,
     replace_members,
 )
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
-from trollproxy.wire.openai_chat.answers import Said, read_usage
+from trollproxy.wire.openai_chat.answers import Said, UsageObject, read_usage, to_usage
 from trollproxy.wire.openai_chat.errors_out import error_body, error_event
 from trollproxy.wire.openai_chat.texts import TEXTS
 from trollproxy.wire.openai_chat.tongue import ChatTongue
@@ -77,12 +77,16 @@ class _Choice(msgspec.Struct, gc=False):
 
 class _Reply(msgspec.Struct, gc=False):
     choices: list[_Choice]
-    usage: msgspec.Raw = UNSAID
+
+
+class _CountedReply(_Reply, gc=False):
+    usage: UsageObject | None = None
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
 _CHUNK = msgspec.json.Decoder(_Chunk)
-_REPLY = msgspec.json.Decoder(_Reply)
+_REPLY = msgspec.json.Decoder(_CountedReply)
+_ODDLY_COUNTED = msgspec.json.Decoder(_Reply)
 
 
 class _ChatMeter(Meter):
@@ -106,7 +110,7 @@ class _ChatMeter(Meter):
         return self._read_chunk(chunk)
 
     def _read_chunk(self, chunk: _Chunk) -> bool:
-        if chunk.error is not UNSAID and chunk.error != NULL:
+        if is_said(chunk.error):
             self.error = stream_error(bytes(chunk.error))
             return False
         for choice in chunk.choices or ():
@@ -114,9 +118,9 @@ class _ChatMeter(Meter):
                 self.hear(_said_in(choice.delta))
             if choice.finish_reason:
                 self.may_end = True
-        if chunk.usage is UNSAID or chunk.usage == NULL:
+        if not is_said(chunk.usage):
             return True
-        self.usage = read_usage(bytes(chunk.usage)) or self.usage
+        self.usage = read_usage(chunk.usage) or self.usage
         self.is_usage_final = self.usage is not None and (self.may_end or not chunk.choices)
         return self._wants_usage or bool(chunk.choices)
 
@@ -177,11 +181,13 @@ class OpenAIChat:
         return EVENT_STREAM
 
     def read_whole(self, body: bytes) -> Whole:
-        reply = decode_reply(_REPLY, body)
+        counted = decode_reply(_REPLY, body)
+        reply = counted or decode_reply(_ODDLY_COUNTED, body)
         if reply is None:
             raise UpstreamBroken("The provider's answer is not of its format.")
+        usage = to_usage(counted.usage) if counted is not None and counted.usage is not None else None
         said = b"".join([_said_in(choice.message) for choice in reply.choices if choice.message is not None])
-        return Whole(read_usage(bytes(reply.usage)), len(said), crc32(said))
+        return Whole(usage, len(said), crc32(said))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error.status, error_body(error, request_id)

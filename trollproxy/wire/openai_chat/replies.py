@@ -26,13 +26,13 @@ from trollproxy.wire.openai_chat.answers import Delta, Logprobs
 Members = dict[str, object]
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     message: Delta | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
 
 
-class _Reply(msgspec.Struct):
+class _Reply(msgspec.Struct, gc=False):
     choices: list[_Choice]
     id: str | None = None
     model: str | None = None
@@ -51,7 +51,7 @@ def read_reply(body: bytes, asked: Asked) -> Reply:
         reply_id=read.id or "",
         model=read.model or "",
         choices=tuple(_read_choice(choice, asked) for choice in read.choices),
-        usage=answers.read_usage(bytes(read.usage)),
+        usage=answers.read_usage(read.usage),
         tier=None if read.service_tier in (None, "auto", "default") else read.service_tier,
     )
 

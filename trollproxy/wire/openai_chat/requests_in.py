@@ -5,7 +5,6 @@ Results of tools become a user's turn. What belongs to the vendor's own services
 """
 
 from collections.abc import Iterable
-from itertools import takewhile
 from typing import get_args
 
 import msgspec
@@ -30,14 +29,15 @@ from trollproxy.chat import (
     Turn,
 )
 from trollproxy.errors import InvalidRequest
-from trollproxy.wire.body import NOT_TRANSLATABLE, check_model, decode_strictly
+from trollproxy.wire.body import NOT_TRANSLATABLE, check_model, decode_strictly, is_said
 from trollproxy.wire.data_urls import read_data_url
 from trollproxy.wire.openai_chat import shapes as s
 from trollproxy.wire.openai_chat.answers import REASONING
 
 _REQUEST = msgspec.json.Decoder(s.ChatRequest)
 _FORM = msgspec.json.Decoder(s.CustomFormat)
-_ABSENT = (b"", b"null")
+_SYSTEM = (s.SystemMessage, s.DeveloperMessage)
+_RESULTS = (s.ToolMessage, s.FunctionMessage)
 _SPACES = b" \t\r\n"
 _LIFETIMES: dict[str | None, CacheLifetime] = {None: "30m", "30m": "30m", "12h": "12h"}
 _EPHEMERAL: dict[str | None, CacheLifetime] = {None: "5m", "5m": "5m", "1h": "1h"}
@@ -54,12 +54,14 @@ def read_request(body: bytes) -> Request:
     asked = decode_strictly(_REQUEST, body)
     check_model(asked.model)
     _refuse_foreign(asked)
-    leading = list(takewhile(_is_system, asked.messages))
+    others = (place for place, message in enumerate(asked.messages) if not isinstance(message, _SYSTEM))
+    leading = next(others, len(asked.messages))
+    system = [text for message in asked.messages[:leading] for text in _system_texts(message)]
     return Request(
         model=asked.model,
-        system=tuple(text for message in leading for text in _system_texts(message)),
-        turns=tuple(_turns(asked.messages[len(leading) :])),
-        tools=tuple(_tools(asked)),
+        system=tuple(system),
+        turns=tuple(_turns(asked.messages[leading:])),
+        tools=tuple(_tools(asked)) if asked.tools or asked.functions else (),
         tool_choice=_tool_choice(asked),
         parallel_tools=asked.parallel_tool_calls,
         max_output_tokens=asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens,
@@ -80,14 +82,10 @@ def read_request(body: bytes) -> Request:
 
 def _refuse_foreign(asked: s.ChatRequest) -> None:
     for name, what in _FOREIGN.items():
-        if bytes(getattr(asked, name)) not in _ABSENT:
+        if is_said(getattr(asked, name)):
             raise _refusal(name, f"{what} is not to be had from other providers")
     if asked.modalities and asked.modalities != ["text"]:
         raise _refusal("modalities", "an answer in sound is not to be had from other providers")
-
-
-def _is_system(message: s.Message) -> bool:
-    return isinstance(message, s.SystemMessage | s.DeveloperMessage)
 
 
 def _turns(messages: Iterable[s.Message]) -> Iterable[Turn]:
@@ -95,7 +93,7 @@ def _turns(messages: Iterable[s.Message]) -> Iterable[Turn]:
     results: list[Part] = []
     calls = _Calls()
     for message in messages:
-        if isinstance(message, s.ToolMessage | s.FunctionMessage):
+        if isinstance(message, _RESULTS):
             results.append(_result(message, calls))
             continue
         if results:
@@ -131,21 +129,21 @@ def _turn(message: s.Message, calls: _Calls) -> Turn:
         return Turn("assistant", tuple(_said(message, calls)))
     if isinstance(message, s.UserMessage):
         return Turn("user", tuple(_given(message.content)))
-    assert isinstance(message, s.SystemMessage | s.DeveloperMessage)
-    return Turn("system", _system_texts(message))
+    return Turn("system", tuple(_system_texts(message)))
 
 
-def _system_texts(message: s.Message) -> tuple[Text, ...]:
-    assert isinstance(message, s.SystemMessage | s.DeveloperMessage)
-    texts = tuple(_parts(message.content))
-    if not all(isinstance(text, Text) for text in texts):
+def _system_texts(message: s.Message) -> list[Text]:
+    assert isinstance(message, _SYSTEM)
+    parts = _parts(message.content)
+    texts = [part for part in parts if isinstance(part, Text)]
+    if len(texts) != len(parts):
         raise InvalidRequest("A system message holds text only.", param="messages")
-    return tuple(text for text in texts if isinstance(text, Text))
+    return texts
 
 
 def _said(message: s.AssistantMessage, calls: _Calls) -> Iterable[Part]:
     """An answer of an earlier turn: thoughts, words, calls."""
-    if bytes(message.audio) not in _ABSENT:
+    if is_said(message.audio):
         raise _refusal("messages.audio", "a recording of the vendor's is known to the vendor only")
     thoughts = message.reasoning_content or message.reasoning
     if thoughts:
@@ -177,9 +175,9 @@ def _result(message: s.ToolMessage | s.FunctionMessage, calls: _Calls) -> ToolRe
     if isinstance(message, s.FunctionMessage):
         texts = (Text(text=message.content),) if message.content else ()
         return ToolResult(call_id=calls.latest_old_id(message.name), name=message.name, parts=texts)
-    parts = tuple(_given(message.content))
+    parts = _given(message.content)
     marks = [part.cache for part in parts if part.cache is not None]
-    bare = tuple(msgspec.structs.replace(part, cache=None) for part in parts)
+    bare = tuple([msgspec.structs.replace(part, cache=None) for part in parts] if marks else parts)
     return ToolResult(
         call_id=message.tool_call_id,
         name=message.name,
@@ -189,23 +187,22 @@ def _result(message: s.ToolMessage | s.FunctionMessage, calls: _Calls) -> ToolRe
     )
 
 
-def _given(content: s.Content) -> Iterable[Text | Media]:
+def _given(content: s.Content) -> list[Text | Media]:
     """What others than the model say."""
-    for part in _parts(content):
-        if not isinstance(part, Text | Media):
-            raise InvalidRequest("Only the assistant refuses.", param="messages.content")
-        yield part
+    parts = _parts(content)
+    given = [part for part in parts if not isinstance(part, Refusal)]
+    if len(given) != len(parts):
+        raise InvalidRequest("Only the assistant refuses.", param="messages.content")
+    return given
 
 
-def _parts(content: s.Content | list[s.ContentPart]) -> Iterable[Part]:
+def _parts(content: s.Content | list[s.ContentPart]) -> list[Text | Media | Refusal]:
     if isinstance(content, str):
-        if content:
-            yield Text(text=content)
-        return
-    yield from map(_part, content)
+        return [Text(text=content)] if content else []
+    return list(map(_part, content))
 
 
-def _part(part: s.ContentPart) -> Part:
+def _part(part: s.ContentPart) -> Text | Media | Refusal:
     match part:
         case s.TextPart():
             return Text(text=part.text, cache=_cache(part))
@@ -357,12 +354,12 @@ def _reasoning(effort: str | None) -> Reasoning | None:
 
 
 def _raw(raw: msgspec.Raw) -> msgspec.Raw | None:
-    return None if bytes(raw) in _ABSENT else raw
+    return raw if is_said(raw) else None
 
 
 def _filled(raw: msgspec.Raw) -> msgspec.Raw | None:
     """An object that says something: an empty one is what the vendor takes for none."""
-    return None if bytes(raw).translate(None, _SPACES) in (*_ABSENT, b"{}") else raw
+    return raw if is_said(raw) and bytes(raw).translate(None, _SPACES) != b"{}" else None
 
 
 def _refusal(param: str, why: str) -> InvalidRequest:

@@ -5,7 +5,7 @@ Results of tools are messages of their own and hold text only; their images stan
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from trollproxy.chat import (
     Reasoning,
     Refusal,
     Request,
+    Sampling,
     State,
     Text,
     Thinking,
@@ -60,6 +61,7 @@ class _Form(msgspec.Struct):
 
 
 _FORM = msgspec.json.Decoder(_Form)
+_NO_SAMPLING = Sampling()
 _NO_PARAMETERS = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 
@@ -69,9 +71,14 @@ def write_request(request: Request, target: Target) -> bytes:
     is_own = _OWN.match(target.model) is not None
     marks = _last_marks(request) if _TAKES_MARKS.match(target.model) else set()
     members: Members = {"model": target.model, "messages": list(_Messages(marks, takes_lists=is_own).write(request))}
-    members |= _tools(request) | _sampling(request) | _answer(request)
+    if request.tools:
+        members |= _tools(request)
+    if request.sampling != _NO_SAMPLING or request.stop:
+        members |= _sampling(request)
+    members |= _answer(request)
     members |= _given(service_tier=request.tier, metadata=request.metadata)
-    members |= _given(**{"safety_identifier" if is_own else "user": _user(request.user)})
+    if request.user is not None:
+        members["safety_identifier" if is_own else "user"] = _user(request.user)
     if is_own:
         members |= _given(prompt_cache_key=request.cache_key)
     if request.max_output_tokens is not None:
@@ -97,7 +104,7 @@ class _Messages:
         self._takes_lists = takes_lists
 
     def write(self, request: Request) -> Iterator[Members]:
-        self._has_thoughts = any(_thoughts(turn, "") for turn in request.turns)
+        self._has_thoughts = any(_thoughts(turn.parts, "") for turn in request.turns)
         if request.system:
             yield {"role": "system", "content": self._content(request.system)}
         for turn in request.turns:
@@ -111,6 +118,9 @@ class _Messages:
     def _user(self, turn: Turn) -> Iterator[Members]:
         """The results of tools, then everything else, the media of results first."""
         results = [part for part in turn.parts if isinstance(part, ToolResult)]
+        if not results:
+            yield {"role": "user", "content": self._content(turn.parts)}
+            return
         for result in results:
             yield {"role": "tool", "tool_call_id": result.call_id, "content": self._result(result)}
         shown: list[Part] = []
@@ -119,7 +129,7 @@ class _Messages:
             if media:
                 shown += [Text(text=f"What {result.name or 'the tool'} returned for {result.call_id}:"), *media]
         others = [part for part in turn.parts if not isinstance(part, ToolResult)]
-        if shown or others or not results:
+        if shown or others:
             yield {"role": "user", "content": self._content([*shown, *others])}
 
     def _result(self, result: ToolResult) -> str | list[Members]:
@@ -127,29 +137,38 @@ class _Messages:
         return [self._marked({"type": "text", "text": text}, result)] if id(result) in self._marks else text
 
     def _assistant(self, turn: Turn) -> Members:
-        words = [part for part in turn.parts if isinstance(part, Text | Media)]
-        refusal = "".join(part.text for part in turn.parts if isinstance(part, Refusal))
-        calls = [write_call(part) for part in turn.parts if isinstance(part, ToolCall)]
-        optional = (
-            ("reasoning_content", _thoughts(turn, "")),
-            (REASONING, _thoughts(turn, REASONING)),
-            ("refusal", refusal),
-            ("tool_calls", calls),
-        )
+        words: list[Part] = []
+        calls: list[Members] = []
+        others: list[Part] = []
+        for part in turn.parts:
+            if isinstance(part, Text):
+                words.append(part)
+            elif isinstance(part, ToolCall):
+                calls.append(write_call(part))
+            else:
+                (words if isinstance(part, Media) else others).append(part)
+        refusal = "".join([part.text for part in others if isinstance(part, Refusal)])
         # Nothing at all is refused by servers; "" is not.
         content = self._content(words, between="") if words or not (refusal or calls) else None
         message: Members = {"role": "assistant", "content": content}
         if calls and self._has_thoughts:  # DeepSeek wants its thoughts back with every call, were there none too
             message["reasoning_content"] = ""
-        return message | {name: value for name, value in optional if value}
+        for name in ("", REASONING) if others else ():
+            thoughts = _thoughts(others, name)
+            if thoughts:
+                message[name or "reasoning_content"] = thoughts
+        if refusal:
+            message["refusal"] = refusal
+        if calls:
+            message["tool_calls"] = calls
+        return message
 
-    def _content(self, parts: Iterable[Part], *, between: str = _BETWEEN_TEXTS) -> str | list[Members]:
+    def _content(self, parts: Sequence[Part], *, between: str = _BETWEEN_TEXTS) -> str | list[Members]:
         """One plain text as a string, which every server takes; else a list."""
-        listed = list(parts)
-        texts = [part.text for part in listed if isinstance(part, Text) and id(part) not in self._marks]
-        if len(texts) == len(listed) and (len(texts) < _LIST or not self._takes_lists):
+        texts = [part.text for part in parts if isinstance(part, Text) and id(part) not in self._marks]
+        if len(texts) == len(parts) and (len(texts) < _LIST or not self._takes_lists):
             return between.join(texts)
-        return [written for part in listed for written in self._part(part)]
+        return [written for part in parts for written in self._part(part)]
 
     def _part(self, part: Part) -> Iterator[Members]:
         if isinstance(part, Media):
@@ -167,16 +186,16 @@ class _Messages:
 
 
 def _result_text(result: ToolResult) -> str:
-    texts = "\n".join(part.text for part in result.parts if isinstance(part, Text))
+    texts = "\n".join([part.text for part in result.parts if isinstance(part, Text)])
     if not texts and any(isinstance(part, Media) for part in result.parts):
         texts = "The result is shown below."
     return f"Error: {texts}" if result.is_error else texts
 
 
-def _thoughts(turn: Turn, name: str) -> str:
+def _thoughts(parts: Iterable[Part], name: str) -> str:
     """The thoughts that came under this name from a provider of the dialect; others' are not for it to see."""
     own = State("openai_chat", name)
-    return "".join(part.text for part in turn.parts if isinstance(part, Thinking) and part.state == own)
+    return "".join([part.text for part in parts if isinstance(part, Thinking) and part.state == own])
 
 
 def _media(media: Media) -> Members:
@@ -204,19 +223,22 @@ def _last_marks(request: Request) -> set[int]:
 
 
 def _tools(request: Request) -> Members:
-    members = _given(parallel_tool_calls=request.parallel_tools) if request.tools else {}
-    if request.tools:
-        members["tools"] = [_tool(tool) for tool in request.tools]
-    if request.tool_choice is not None and request.tools:
+    members = _given(parallel_tool_calls=request.parallel_tools)
+    members["tools"] = [_tool(tool) for tool in request.tools]
+    if request.tool_choice is not None:
         members["tool_choice"] = _choice(request.tool_choice, request)
     return members
 
 
 def _tool(tool: Tool) -> Members:
-    described = {"name": tool.name, **_given(description=tool.description)}
+    described: Members = {"name": tool.name}
+    if tool.description is not None:
+        described["description"] = tool.description
     if tool.is_custom:
         return {"type": "custom", "custom": described | _given(format=_form(tool.grammar))}
-    described |= {"parameters": tool.parameters or _NO_PARAMETERS, **_given(strict=tool.strict)}
+    described["parameters"] = tool.parameters or _NO_PARAMETERS
+    if tool.strict is not None:
+        described["strict"] = tool.strict
     return {"type": "function", "function": described}
 
 
@@ -283,8 +305,6 @@ def _effort(reasoning: Reasoning | None) -> str | None:
     return next((effort for most, effort in _BUDGETS if reasoning.budget_tokens <= most), "xhigh")
 
 
-def _user(user: str | None) -> str | None:
+def _user(user: str) -> str:
     """Who asks, as long as the vendor takes it."""
-    if user is None or len(user) <= MAX_USER:
-        return user
-    return hashlib.sha256(user.encode()).hexdigest()
+    return user if len(user) <= MAX_USER else hashlib.sha256(user.encode()).hexdigest()

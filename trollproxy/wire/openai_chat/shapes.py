@@ -7,8 +7,10 @@ from typing import Literal
 
 import msgspec
 
+from trollproxy.wire.body import UNSAID
 
-class Strict(msgspec.Struct, forbid_unknown_fields=True):
+
+class Strict(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """Decoding names what it does not know."""
 
 
@@ -77,7 +79,7 @@ class Said(Strict):
     name: str
     arguments: str | None = None
     input: str | None = None
-    parsed_arguments: msgspec.Raw = msgspec.Raw()  # the SDK's reading of `arguments`
+    parsed_arguments: msgspec.Raw = UNSAID  # the SDK's reading of `arguments`
 
 
 class Call(Strict):
@@ -111,10 +113,10 @@ class AssistantMessage(Strict, tag_field="role", tag="assistant"):
     reasoning_content: str | None = None
     reasoning: str | None = None
     name: str | None = None
-    audio: msgspec.Raw = msgspec.Raw()  # the id of a recording that the vendor made
-    annotations: msgspec.Raw = msgspec.Raw()
-    parsed: msgspec.Raw = msgspec.Raw()
-    reasoning_details: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = UNSAID  # the id of a recording that the vendor made
+    annotations: msgspec.Raw = UNSAID
+    parsed: msgspec.Raw = UNSAID
+    reasoning_details: msgspec.Raw = UNSAID
 
 
 class ToolMessage(Strict, tag_field="role", tag="tool"):
@@ -136,7 +138,7 @@ Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | To
 class Function(Strict):
     name: str
     description: str | None = None
-    parameters: msgspec.Raw = msgspec.Raw()
+    parameters: msgspec.Raw = UNSAID
     strict: bool | None = None
 
 
@@ -153,7 +155,7 @@ class CustomFormat(Strict):
 class Custom(Strict):
     name: str
     description: str | None = None
-    format: msgspec.Raw = msgspec.Raw()
+    format: msgspec.Raw = UNSAID
 
 
 class FunctionTool(Strict, tag="function"):
@@ -166,13 +168,13 @@ class CustomTool(Strict, tag="custom"):
     cache_control: CacheControl | None = None
 
 
-class Named(msgspec.Struct):
+class Named(msgspec.Struct, gc=False):
     """A tool that is only named. Some clients repeat the whole of it."""
 
     name: str
 
 
-class AllowedTool(msgspec.Struct):
+class AllowedTool(msgspec.Struct, gc=False):
     function: Named | None = None
     custom: Named | None = None
 
@@ -192,7 +194,7 @@ class NamedChoice(Strict):
 class JsonSchema(Strict):
     name: str
     description: str | None = None
-    schema: msgspec.Raw = msgspec.Raw()
+    schema: msgspec.Raw = UNSAID
     strict: bool | None = None
 
 
@@ -221,20 +223,20 @@ class StreamOptions(Strict):
 class ChatRequest(Strict):
     model: str
     messages: list[Message]
-    audio: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = UNSAID
     frequency_penalty: float | None = None
     function_call: Literal["none", "auto"] | Named | None = None
     functions: list[Function] | None = None
-    logit_bias: msgspec.Raw = msgspec.Raw()
+    logit_bias: msgspec.Raw = UNSAID
     logprobs: bool | None = None
     max_completion_tokens: int | None = None
     max_tokens: int | None = None
-    metadata: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = UNSAID
     modalities: list[str] | None = None
-    moderation: msgspec.Raw = msgspec.Raw()
+    moderation: msgspec.Raw = UNSAID
     n: int | None = None
     parallel_tool_calls: bool | None = None
-    prediction: msgspec.Raw = msgspec.Raw()
+    prediction: msgspec.Raw = UNSAID
     presence_penalty: float | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: CacheOptions | None = None
@@ -256,4 +258,4 @@ class ChatRequest(Strict):
     top_k: int | None = None  # not the vendor's; compatible servers take it
     user: str | None = None
     verbosity: str | None = None
-    web_search_options: msgspec.Raw = msgspec.Raw()
+    web_search_options: msgspec.Raw = UNSAID

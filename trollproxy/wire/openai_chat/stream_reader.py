@@ -24,7 +24,7 @@ from trollproxy.chat import (
     ToolCall,
 )
 from trollproxy.errors import UpstreamBroken
-from trollproxy.wire.body import decode_reply
+from trollproxy.wire.body import UNSAID, decode_reply, is_said
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Asked
 from trollproxy.wire.openai_chat import answers
@@ -32,23 +32,22 @@ from trollproxy.wire.openai_chat.answers import Call, Delta, Logprobs
 from trollproxy.wire.sse import event_data
 
 
-class _ChunkChoice(msgspec.Struct):
+class _ChunkChoice(msgspec.Struct, gc=False):
     index: int = 0
     delta: Delta | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
     choices: list[_ChunkChoice] | None = None
-    usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = UNSAID
+    error: msgspec.Raw = UNSAID
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
-_NOTHING = (b"", b"null")
 _EMPTY: dict[type[AnswerPart], AnswerPart] = {Text: Text(text=""), Thinking: Thinking(), Refusal: Refusal(text="")}
 
 
@@ -118,12 +117,16 @@ class _ChoiceReader:
 
     def read(self, choice: _ChunkChoice) -> Iterator[StreamEvent]:
         delta = choice.delta or Delta()
-        if delta.thoughts:
+        thoughts, words = delta.thoughts, delta.words
+        if thoughts:
             self._state = delta.thoughts_state
-        yield from self._say(Thinking, delta.thoughts)
-        yield from self._say(Text, delta.words)
-        yield from self._say(Refusal, delta.refusal or "")
-        yield from self._annotate(delta, choice.logprobs)
+            yield from self._say(Thinking, thoughts)
+        if words:
+            yield from self._say(Text, words)
+        if delta.refusal:
+            yield from self._say(Refusal, delta.refusal)
+        if choice.logprobs is not None or delta.annotations:
+            yield from self._annotate(delta, choice.logprobs)
         self._named_now.clear()
         for call in delta.calls:
             yield from self._call(call)
@@ -144,9 +147,9 @@ class _ChoiceReader:
         return any(opened.waiting for opened in self._calls)
 
     def _say(self, kind: type[AnswerPart], text: str) -> Iterator[StreamEvent]:
-        if text:
+        if self._kind is not kind:
             yield from self._turn_to(kind)
-            yield PartGrew(index=self._open, text=text)
+        yield PartGrew(index=self._open, text=text)
 
     def _turn_to(self, kind: type[AnswerPart]) -> Iterator[StreamEvent]:
         """Have a part of the kind open."""
@@ -239,7 +242,7 @@ class ChatReader:
         chunk = decode_reply(_CHUNK, data)
         if chunk is None:
             raise UpstreamBroken("The provider sent a stream event that is not of its format.")
-        if bytes(chunk.error) not in _NOTHING:
+        if is_said(chunk.error):
             raise stream_error(bytes(chunk.error))
         return list(self._read_chunk(chunk))
 
@@ -263,7 +266,7 @@ class ChatReader:
             if choice.index not in self._choices:
                 self._choices[choice.index] = _ChoiceReader(choice.index, self._numbers)
             yield from self._choices[choice.index].read(choice)
-        usage = answers.read_usage(bytes(chunk.usage)) if bytes(chunk.usage) not in _NOTHING else None
+        usage = answers.read_usage(chunk.usage) if is_said(chunk.usage) else None
         if usage is not None and self._is_started:
             has_all = all(choice.may_finish for choice in self._choices.values())
             yield Counted(usage=usage, is_final=has_all or not chunk.choices)

@@ -89,12 +89,12 @@ class ChatWriter:
     def _write(self, event: StreamEvent) -> bytes:
         written = b""
         match event:
+            case PartGrew():
+                written = self._grow(event.index, event.text)
             case Started():
                 written = self._start(event)
             case PartStarted():
                 written = self._begin_part(event)
-            case PartGrew():
-                written = self._grow(event.index, event.text)
             case PartScored():
                 scores = answers.write_scores(event.scores)
                 written = self._chunk({}, choice=self._parts[event.index].choice, logprobs=scores)
@@ -186,15 +186,15 @@ class ChatWriter:
     def _grow(self, index: int, text: str) -> bytes:
         started = self._parts[index]
         match started.part:
+            case Text():
+                delta: dict[str, object] = {"content": text}
             case ToolCall():
                 opened = self._choices[started.choice].open[index]
                 return self._pass_call(started.choice, opened, opened.grow(text))
             case Thinking():
-                delta: dict[str, object] = {"reasoning_content": text}
+                delta = {"reasoning_content": text}
             case Refusal():
                 delta = {"refusal": text}
-            case _:
-                delta = {"content": text}
         return self._chunk(delta, choice=started.choice)
 
     def _finish(self, event: Finished) -> bytes:

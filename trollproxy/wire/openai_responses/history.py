@@ -50,7 +50,7 @@ _ROLES: dict[str, TurnRole] = {"user": "user", "assistant": "assistant", "system
 _LIFETIMES: dict[str, CacheLifetime] = {"30m": "30m", "12h": "12h"}
 
 
-class _Kind(msgspec.Struct):
+class _Kind(msgspec.Struct, gc=False):
     type: str | None = None
     role: str | None = None
 
@@ -82,17 +82,17 @@ _STRING = msgspec.json.Decoder(str)
 class History:
     """What the items read so far amount to."""
 
-    __slots__ = ("_lifetime", "_loose", "system", "tools", "turns")
+    __slots__ = ("_lifetime", "_loose", "_said", "system", "tools")
 
     def __init__(self, lifetime: CacheLifetime) -> None:
         self.system: list[Text] = []
-        self.turns: list[Turn] = []
+        self._said: list[tuple[TurnRole, list[Part]]] = []
         self.tools: list[Tool] = []
         self._loose: list[Sealed] = []  # signatures whose calls or texts are found at the end
         self._lifetime = lifetime  # of breakpoints that do not say
 
     def take(self, raw: msgspec.Raw, place: str) -> None:
-        kind = decode_strictly(_KIND, bytes(raw), place=place)
+        kind = decode_strictly(_KIND, raw, place=place)
         name = kind.type or ("message" if kind.role is not None else "item_reference")
         read = _READERS.get(name)
         if read is None:
@@ -101,26 +101,25 @@ class History:
                 f"`{param}` `{name}` cannot be carried to this model: it stands for something kept or run at OpenAI."
             )
             raise InvalidRequest(words, code=NOT_TRANSLATABLE, param=param)
-        read(self, bytes(raw), place)
+        read(self, raw, place)
 
-    def finish(self) -> None:
-        """Put every signature where it belongs."""
+    def turns(self) -> tuple[Turn, ...]:
+        """All that was said, every signature where it belongs."""
         signed = {(loose.what, loose.digest): loose.state for loose in self._loose}
-        if signed:
-            self.turns = [
-                Turn(turn.role, tuple(_signed(part, signed) for part in turn.parts))
-                if turn.role == "assistant"
-                else turn
-                for turn in self.turns
-            ]
+        if not signed:
+            return tuple([Turn(role, tuple(parts)) for role, parts in self._said])
+        return tuple(
+            Turn(role, tuple(_signed(part, signed) if role == "assistant" else part for part in parts))
+            for role, parts in self._said
+        )
 
     def add(self, role: TurnRole, parts: list[Part]) -> None:
-        if self.turns and self.turns[-1].role == role:
-            self.turns[-1] = Turn(role, (*self.turns[-1].parts, *parts))
+        if self._said and self._said[-1][0] == role:
+            self._said[-1][1].extend(parts)
         else:
-            self.turns.append(Turn(role, tuple(parts)))
+            self._said.append((role, parts))
 
-    def message(self, raw: bytes, place: str) -> None:
+    def message(self, raw: msgspec.Raw, place: str) -> None:
         message = decode_strictly(_MESSAGE, raw, place=place)
         role = _ROLES.get(message.role)
         if role is None:
@@ -133,36 +132,36 @@ class History:
         if len(texts) != len(parts):
             words = f"`{place}.content` cannot be carried to this model: instructions are made of text."
             raise InvalidRequest(words, code=NOT_TRANSLATABLE, param=f"{place}.content")
-        if self.turns:
+        if self._said:
             self.add("system", [*texts])
         else:
             self.system += texts
 
-    def reasoning(self, raw: bytes, place: str) -> None:
+    def reasoning(self, raw: msgspec.Raw, place: str) -> None:
         item = decode_strictly(_REASONING, raw, place=place)
-        thought = read_thought(item, raw)
+        thought = read_thought(item, bytes(raw))
         if isinstance(thought, Sealed):
             self._loose.append(thought)
         else:
             self.add("assistant", [thought])
 
-    def function_call(self, raw: bytes, place: str) -> None:
+    def function_call(self, raw: msgspec.Raw, place: str) -> None:
         call = decode_strictly(_FUNCTION_CALL, raw, place=place)
         name = joined_name(call.namespace, call.name)
         self.add("assistant", [ToolCall(call_id=call.call_id, name=name, arguments=call.arguments)])
 
-    def custom_call(self, raw: bytes, place: str) -> None:
+    def custom_call(self, raw: msgspec.Raw, place: str) -> None:
         call = decode_strictly(_CUSTOM_CALL, raw, place=place)
         name = joined_name(call.namespace, call.name)
         self.add("assistant", [ToolCall(call_id=call.call_id, name=name, arguments=call.input, is_custom=True)])
 
-    def function_output(self, raw: bytes, place: str) -> None:
+    def function_output(self, raw: msgspec.Raw, place: str) -> None:
         self._result(raw, place, is_custom=False)
 
-    def custom_output(self, raw: bytes, place: str) -> None:
+    def custom_output(self, raw: msgspec.Raw, place: str) -> None:
         self._result(raw, place, is_custom=True)
 
-    def _result(self, raw: bytes, place: str, *, is_custom: bool) -> None:
+    def _result(self, raw: msgspec.Raw, place: str, *, is_custom: bool) -> None:
         output = decode_strictly(_OUTPUT, raw, place=place)
         parts = self._parts(output.output, f"{place}.output")
         said = tuple(part for part in parts if isinstance(part, Text | Media))
@@ -172,14 +171,14 @@ class History:
         said = tuple(msgspec.structs.replace(part, cache=None) if part.cache is not None else part for part in said)
         self.add("user", [ToolResult(call_id=output.call_id, parts=said, is_custom=is_custom, cache=cache)])
 
-    def search_call(self, raw: bytes, place: str) -> None:
+    def search_call(self, raw: msgspec.Raw, place: str) -> None:
         call = decode_strictly(_SEARCH_CALL, raw, place=place)
         _require_client(call.execution, place)
         text = decode_reply(_STRING, bytes(call.arguments))
         arguments = text if text is not None else bytes(call.arguments).decode()
         self.add("assistant", [ToolCall(call_id=call.call_id, name=SEARCH, arguments=arguments)])
 
-    def search_output(self, raw: bytes, place: str) -> None:
+    def search_output(self, raw: msgspec.Raw, place: str) -> None:
         """What was found can be called from here on; elsewhere a tool is declared for the whole conversation."""
         output = decode_strictly(_SEARCH_OUTPUT, raw, place=place)
         _require_client(output.execution, place)
@@ -189,10 +188,10 @@ class History:
         words = f"Found, and ready to be called: {names}" if names else "Nothing was found."
         self.add("user", [ToolResult(call_id=output.call_id, parts=(Text(text=words),))])
 
-    def additional_tools(self, raw: bytes, place: str) -> None:
+    def additional_tools(self, raw: msgspec.Raw, place: str) -> None:
         self.tools += read_tools(decode_strictly(_TOOLS, raw, place=place).tools, f"{place}.tools")
 
-    def image(self, raw: bytes, place: str) -> None:
+    def image(self, raw: msgspec.Raw, place: str) -> None:
         item = decode_strictly(_IMAGE, raw, place=place)
         media_type = f"image/{item.output_format or 'png'}"
         self.add("assistant", [Media(kind="image", data=item.result, media_type=media_type)])
@@ -223,7 +222,7 @@ class History:
         return _LIFETIMES.get(mark.ttl or "", self._lifetime) if mark is not None else None
 
 
-_READERS: dict[str, Callable[[History, bytes, str], None]] = {
+_READERS: dict[str, Callable[[History, msgspec.Raw, str], None]] = {
     "message": History.message,
     "reasoning": History.reasoning,
     "function_call": History.function_call,

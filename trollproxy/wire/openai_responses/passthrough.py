@@ -26,7 +26,7 @@ from trollproxy.wire.openai_responses.failures import failed_stream, write_error
 from trollproxy.wire.openai_responses.sealed import MARK, open_sealed, own_thought
 from trollproxy.wire.openai_responses.texts import TEXTS
 from trollproxy.wire.openai_responses.tongue import TONGUE
-from trollproxy.wire.openai_responses.usage import read_usage
+from trollproxy.wire.openai_responses.usage import UsageObject, read_tools, read_usage, to_usage
 from trollproxy.wire.sse import EVENT_STREAM, event_data
 
 
@@ -74,7 +74,10 @@ class _Said(msgspec.Struct, gc=False):
 
 class _Reply(msgspec.Struct, gc=False):
     output: list[_Said]
-    usage: msgspec.Raw = UNSAID
+
+
+class _CountedReply(_Reply, gc=False):
+    usage: UsageObject | None = None
     tool_usage: msgspec.Raw = UNSAID
 
 
@@ -89,7 +92,8 @@ class _Items(msgspec.Struct):
 
 _REQUEST = msgspec.json.Decoder(_Request)
 _EVENT = msgspec.json.Decoder(_Event)
-_REPLY = msgspec.json.Decoder(_Reply)
+_REPLY = msgspec.json.Decoder(_CountedReply)
+_ODDLY_COUNTED = msgspec.json.Decoder(_Reply)
 _ITEMS = msgspec.json.Decoder(_Items)
 _CARRIED = msgspec.json.Decoder(_Carrier)
 _NOTHING = (b"", b"null")
@@ -140,7 +144,8 @@ class _ResponsesMeter(Meter):
             self._unheard = True
 
     def _count(self, response: _Response) -> None:
-        self.usage = read_usage(bytes(response.usage), bytes(response.tool_usage)) or self.usage
+        if response.usage is not UNSAID:
+            self.usage = read_usage(bytes(response.usage), bytes(response.tool_usage)) or self.usage
         self.is_usage_final = self.usage is not None
 
     def write_error(self, error: GatewayError, request_id: str) -> bytes:
@@ -199,11 +204,14 @@ class OpenAIResponses:
         return EVENT_STREAM
 
     def read_whole(self, body: bytes) -> Whole:
-        reply = decode_reply(_REPLY, body)
+        counted = decode_reply(_REPLY, body)
+        reply = counted or decode_reply(_ODDLY_COUNTED, body)
         if reply is None:
             raise UpstreamBroken("The provider's answer is not of its format.")
-        usage = read_usage(bytes(reply.usage), bytes(reply.tool_usage))
-        said = b"".join(map(_said_in, reply.output))
+        usage = None
+        if counted is not None and counted.usage is not None:
+            usage = to_usage(counted.usage, read_tools(counted.tool_usage))
+        said = b"".join([_said_in(item) for item in reply.output])
         return Whole(usage, len(said), crc32(said))
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
@@ -249,9 +257,13 @@ def _own(item: msgspec.Raw) -> list[msgspec.Raw]:
 
 def _said_in(item: _Said) -> bytes:
     """The answer itself."""
-    said = ((item.text or "") + (item.refusal or "") + (item.name or "")).encode()
-    said += inside(item.arguments) + inside(item.input)
-    for inner in (item.content, item.summary):
-        if inner:
-            said += b"".join(map(_said_in, inner))
+    said = item.text.encode() if item.text else b""
+    if item.refusal or item.name:
+        said += ((item.refusal or "") + (item.name or "")).encode()
+    if item.arguments is not UNSAID or item.input is not UNSAID:
+        said += inside(item.arguments) + inside(item.input)
+    for inner in item.content or ():
+        said += _said_in(inner)
+    for inner in item.summary or ():
+        said += _said_in(inner)
     return said

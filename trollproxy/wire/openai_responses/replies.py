@@ -29,14 +29,14 @@ from trollproxy.wire.openai_responses.tools_in import SEARCH, joined_name
 from trollproxy.wire.openai_responses.usage import read_usage
 
 
-class Likelihood(msgspec.Struct):
+class Likelihood(msgspec.Struct, gc=False):
     token: str = ""
     logprob: float = 0.0
     bytes: list[int] | None = None
     top_logprobs: list["Likelihood"] | None = None
 
 
-class Content(msgspec.Struct):
+class Content(msgspec.Struct, gc=False):
     type: str = ""
     text: str | None = None
     refusal: str | None = None
@@ -44,7 +44,7 @@ class Content(msgspec.Struct):
     logprobs: list[Likelihood] | None = None
 
 
-class Output(msgspec.Struct):
+class Output(msgspec.Struct, gc=False):
     """An item of an answer, whichever it is."""
 
     type: str = ""
@@ -61,11 +61,11 @@ class Output(msgspec.Struct):
     output_format: str | None = None
 
 
-class Incomplete(msgspec.Struct):
+class Incomplete(msgspec.Struct, gc=False):
     reason: str | None = None
 
 
-class Response(msgspec.Struct):
+class Response(msgspec.Struct, gc=False):
     id: str = ""
     model: str = ""
     status: str | None = None

@@ -2,15 +2,14 @@
 
 import msgspec
 
-from trollproxy.chat import CacheLifetime, Effort, OutputSchema, Reasoning, Request, Sampling, Text, Tool, Turn
+from trollproxy.chat import CacheLifetime, Effort, OutputSchema, Reasoning, Request, Sampling, Text, Tool
 from trollproxy.errors import InvalidRequest
-from trollproxy.wire.body import NOT_TRANSLATABLE, decode_strictly
+from trollproxy.wire.body import NOT_TRANSLATABLE, decode_strictly, is_said
 from trollproxy.wire.openai_responses import shapes
 from trollproxy.wire.openai_responses.history import History
 from trollproxy.wire.openai_responses.tools_in import read_choice, read_tools
 
 _REQUEST = msgspec.json.Decoder(shapes.RequestBody)
-_NOTHING = (b"", b"null")
 _EFFORTS: dict[str, Effort] = {
     "minimal": "minimal",
     "low": "low",
@@ -43,7 +42,7 @@ def read_request(body: bytes) -> Request:
     return Request(
         model=asked.model,
         system=(*system, *history.system),
-        turns=tuple(history.turns),
+        turns=history.turns(),
         tools=tools,
         # Codex says both with every request, tools or not.
         tool_choice=read_choice(asked.tool_choice) if tools else None,
@@ -57,14 +56,15 @@ def read_request(body: bytes) -> Request:
         cache=_LIFETIMES.get(options.ttl) if options.mode != "explicit" else None,
         cache_key=asked.prompt_cache_key,
         verbosity=asked.text.verbosity if asked.text is not None else None,
-        metadata=asked.metadata if bytes(asked.metadata) not in (*_NOTHING, b"{}") else None,
+        metadata=asked.metadata if is_said(asked.metadata) and bytes(asked.metadata) != b"{}" else None,
         stream=bool(asked.stream),
     )
 
 
 def _refuse(asked: shapes.RequestBody) -> None:
     for name in ("context_management", "conversation", "moderation", "previous_response_id", "prompt"):
-        if bytes(getattr(asked, name)) not in (*_NOTHING, b"[]"):
+        member = getattr(asked, name)
+        if is_said(member) and bytes(member) != b"[]":
             raise _refusal(name)
     if asked.background:
         raise _refusal("background")
@@ -82,19 +82,19 @@ def _refusal(name: str) -> InvalidRequest:
 def _read_input(asked: shapes.RequestBody, lifetime: CacheLifetime) -> History:
     history = History(lifetime)
     if isinstance(asked.input, str):
-        history.turns.append(Turn("user", (Text(text=asked.input),)))
+        history.add("user", [Text(text=asked.input)])
         return history
     for number, raw in enumerate(asked.input or ()):
         history.take(raw, f"input[{number}]")
-    history.finish()
     return history
 
 
 def _distinct(tools: list[Tool]) -> tuple[Tool, ...]:
     """Each name once: a tool that was found twice is still one tool."""
-    return tuple(
-        {tool.name: tool for tool in reversed(tools)}[name] for name in dict.fromkeys(tool.name for tool in tools)
-    )
+    known: dict[str, Tool] = {}
+    for tool in tools:
+        known.setdefault(tool.name, tool)
+    return tuple(known.values())
 
 
 def _read_sampling(asked: shapes.RequestBody) -> Sampling:
@@ -110,7 +110,7 @@ def _read_format(given: shapes.TextFormat | None) -> OutputSchema | None:
             return None
         case shapes.TextFormat(type="json_object"):
             return OutputSchema()
-        case shapes.TextFormat(type="json_schema") if bytes(given.schema) not in _NOTHING:
+        case shapes.TextFormat(type="json_schema") if is_said(given.schema):
             name = given.name
             return OutputSchema(schema=given.schema, name=name, description=given.description, strict=given.strict)
         case shapes.TextFormat(type="json_schema"):

@@ -23,7 +23,7 @@ Signed = Literal["call", "text"]
 Belonging = tuple[Signed | None, str]  # what a signature is of: its kind, and the digest that names it
 
 
-class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+class Sealed(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """An opened seal. With `what`, it belongs to the call of that id or the text of that wording, by their digest."""
 
     state: State
@@ -67,7 +67,7 @@ def open_sealed(text: str | None) -> Sealed | None:
     return Sealed(state=state, is_redacted=marked["kind"] == "redacted", what=what, digest=marked["digest"] or "")
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):
     type: Literal["reasoning"]
     id: str | None = None
 

@@ -5,20 +5,22 @@ Members that only tell where an item comes from are declared and not read: clien
 
 import msgspec
 
-_ANY = msgspec.Raw()
+from trollproxy.wire.body import UNSAID
+
+_ANY = UNSAID
 
 
-class Caller(msgspec.Struct, forbid_unknown_fields=True):
+class Caller(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     type: str | None = None
     caller_id: str | None = None
 
 
-class Breakpoint(msgspec.Struct, forbid_unknown_fields=True):
+class Breakpoint(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     mode: str | None = None
     ttl: str | None = None
 
 
-class _Part(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
+class _Part(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
     prompt_cache_breakpoint: Breakpoint | None = None
 
 
@@ -51,7 +53,7 @@ class InputFile(_Part, tag="input_file"):
     detail: str | None = None
 
 
-class Recording(msgspec.Struct, forbid_unknown_fields=True):
+class Recording(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     data: str
     format: str
 
@@ -63,7 +65,7 @@ class InputAudio(_Part, tag="input_audio"):
 ContentPart = InputText | OutputText | RefusalPart | InputImage | InputFile | InputAudio
 
 
-class _Item(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _Item(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
     type: str | None = None
     id: str | None = None
     status: str | None = None
@@ -77,7 +79,7 @@ class Message(_Item):
     phase: str | None = None
 
 
-class Words(msgspec.Struct, forbid_unknown_fields=True):
+class Words(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     text: str
     type: str | None = None
 
@@ -144,7 +146,7 @@ class GeneratedImage(_Item):
     svg_usage: msgspec.Raw = _ANY
 
 
-class _Tool(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _Tool(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
     type: str
     name: str
     description: str | None = None
@@ -163,27 +165,27 @@ class CustomTool(_Tool):
     format: msgspec.Raw = _ANY
 
 
-class NamespaceTool(msgspec.Struct, forbid_unknown_fields=True):
+class NamespaceTool(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     type: str
     name: str
     tools: list[msgspec.Raw]
     description: str | None = None
 
 
-class SearchTool(msgspec.Struct, forbid_unknown_fields=True):
+class SearchTool(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     type: str
     execution: str | None = None
     description: str | None = None
     parameters: msgspec.Raw = _ANY
 
 
-class ChosenTool(msgspec.Struct, forbid_unknown_fields=True):
+class ChosenTool(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     type: str
     name: str | None = None
     namespace: str | None = None
 
 
-class Choice(msgspec.Struct, forbid_unknown_fields=True):
+class Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     type: str
     name: str | None = None
     namespace: str | None = None
@@ -191,7 +193,7 @@ class Choice(msgspec.Struct, forbid_unknown_fields=True):
     tools: list[ChosenTool] | None = None
 
 
-class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
+class Reasoning(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     effort: str | None = None
     summary: str | None = None
     generate_summary: str | None = None
@@ -199,7 +201,7 @@ class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
     mode: str | None = None
 
 
-class TextFormat(msgspec.Struct, forbid_unknown_fields=True):
+class TextFormat(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     type: str
     name: str | None = None
     description: str | None = None
@@ -207,19 +209,19 @@ class TextFormat(msgspec.Struct, forbid_unknown_fields=True):
     strict: bool | None = None
 
 
-class TextOptions(msgspec.Struct, forbid_unknown_fields=True):
+class TextOptions(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     format: TextFormat | None = None
     verbosity: str | None = None
 
 
-class CacheOptions(msgspec.Struct, forbid_unknown_fields=True):
+class CacheOptions(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     mode: str | None = None
     ttl: str | None = None
     prewarm: bool | None = None
     comparison_response_id: str | None = None
 
 
-class RequestBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class RequestBody(msgspec.Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
     model: str
     input: str | list[msgspec.Raw] | None = None
     instructions: str | None = None

@@ -49,7 +49,7 @@ from trollproxy.wire.openai_responses.usage import read_usage
 from trollproxy.wire.sse import event_data
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     type: str = ""
     output_index: int = 0
     content_index: int = 0

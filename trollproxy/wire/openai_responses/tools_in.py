@@ -10,7 +10,7 @@ import msgspec
 
 from trollproxy.chat import Tool, ToolChoice
 from trollproxy.errors import InvalidRequest
-from trollproxy.wire.body import NOT_TRANSLATABLE, decode_strictly
+from trollproxy.wire.body import NOT_TRANSLATABLE, decode_strictly, is_said
 from trollproxy.wire.openai_responses.shapes import Choice, CustomTool, FunctionTool, NamespaceTool, SearchTool
 
 SEARCH = "tool_search"  # the tool by which Codex finds tools; it runs at the client, so it is a function elsewhere
@@ -18,7 +18,7 @@ _UNGROUPED = "functions"  # Codex's name for those that are in no group; the ven
 _JOINT = "__"
 
 
-class _Kind(msgspec.Struct):
+class _Kind(msgspec.Struct, gc=False):
     type: str = "function"
     external_web_access: bool | None = None
 
@@ -33,7 +33,6 @@ _CUSTOM = msgspec.json.Decoder(CustomTool)
 _NAMESPACE = msgspec.json.Decoder(NamespaceTool)
 _SEARCH = msgspec.json.Decoder(SearchTool)
 _FORMAT = msgspec.json.Decoder(_Format)
-_NOTHING = (b"", b"null")
 _HINT = {
     "web_search": ' (in Codex: `web_search = "disabled"` in config.toml)',
     "image_generation": " (in Codex: `image_generation = false` under `[features]` in config.toml)",
@@ -62,16 +61,16 @@ def read_tools(given: list[msgspec.Raw], place: str) -> Iterator[Tool]:
 
 
 def _read_tool(raw: msgspec.Raw, place: str, namespace: str | None) -> Iterator[Tool]:
-    kind = decode_strictly(_KIND, bytes(raw), place=place)
+    kind = decode_strictly(_KIND, raw, place=place)
     match kind.type:
         case "function":
-            yield _function(decode_strictly(_FUNCTION, bytes(raw), place=place), place, namespace)
+            yield _function(decode_strictly(_FUNCTION, raw, place=place), place, namespace)
         case "custom":
-            yield _custom(decode_strictly(_CUSTOM, bytes(raw), place=place), place, namespace)
+            yield _custom(decode_strictly(_CUSTOM, raw, place=place), place, namespace)
         case "namespace" if namespace is None:
-            yield from _read_group(decode_strictly(_NAMESPACE, bytes(raw), place=place), place)
+            yield from _read_group(decode_strictly(_NAMESPACE, raw, place=place), place)
         case "tool_search" if namespace is None:
-            yield _search(decode_strictly(_SEARCH, bytes(raw), place=place), place)
+            yield _search(decode_strictly(_SEARCH, raw, place=place), place)
         case "web_search" if kind.external_web_access is not None:
             return  # see `tables.DROPS`
         case _:
@@ -93,7 +92,7 @@ def _function(tool: FunctionTool, place: str, namespace: str | None) -> Tool:
     return Tool(
         name=joined_name(namespace, tool.name),
         description=tool.description,
-        parameters=tool.parameters if bytes(tool.parameters) not in _NOTHING else None,
+        parameters=tool.parameters if is_said(tool.parameters) else None,
         strict=tool.strict or None,
         namespace=_kept(namespace),
     )
@@ -101,8 +100,7 @@ def _function(tool: FunctionTool, place: str, namespace: str | None) -> Tool:
 
 def _custom(tool: CustomTool, place: str, namespace: str | None) -> Tool:
     _require_direct(tool.allowed_callers, place)
-    grammar = bytes(tool.format)
-    is_free = grammar in _NOTHING or decode_strictly(_FORMAT, grammar, place=f"{place}.format").type == "text"
+    is_free = not is_said(tool.format) or decode_strictly(_FORMAT, tool.format, place=f"{place}.format").type == "text"
     return Tool(
         name=joined_name(namespace, tool.name),
         description=tool.description,
@@ -115,7 +113,7 @@ def _custom(tool: CustomTool, place: str, namespace: str | None) -> Tool:
 def _search(tool: SearchTool, place: str) -> Tool:
     if tool.execution != "client":
         raise _refused_tool(SEARCH, place)
-    parameters = tool.parameters if bytes(tool.parameters) not in _NOTHING else None
+    parameters = tool.parameters if is_said(tool.parameters) else None
     return Tool(name=SEARCH, description=tool.description, parameters=parameters, namespace=SEARCH)
 
 

@@ -6,81 +6,85 @@ Tokens read from and written to the cache are inside the input's count here, rea
 import msgspec
 
 from trollproxy.chat import Usage
-from trollproxy.wire.body import decode_reply
+from trollproxy.wire.body import count_of, decode_reply
 
 
-class _Lifetimes(msgspec.Struct):
+class _Lifetimes(msgspec.Struct, frozen=True, gc=False):
     ttl_30m_tokens: int | None = None
     ttl_12h_tokens: int | None = None
 
 
-class _InputDetails(msgspec.Struct):
+class _InputDetails(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     cache_write_tokens_details: _Lifetimes | None = None
 
 
-class _OutputDetails(msgspec.Struct):
+class _OutputDetails(msgspec.Struct, frozen=True, gc=False):
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class UsageObject(msgspec.Struct, frozen=True, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     input_tokens_details: _InputDetails | None = None
     output_tokens_details: _OutputDetails | None = None
 
 
-class _Searches(msgspec.Struct):
+class _Searches(msgspec.Struct, frozen=True, gc=False):
     num_requests: int | None = None
 
 
-class _ToolUsage(msgspec.Struct):
+class ToolUsage(msgspec.Struct, frozen=True, gc=False):
     web_search: _Searches | None = None
 
 
-_USAGE = msgspec.json.Decoder(_Usage | None)
-_TOOL_USAGE = msgspec.json.Decoder(_ToolUsage | None)
+_USAGE = msgspec.json.Decoder(UsageObject | None)
+_TOOL_USAGE = msgspec.json.Decoder(ToolUsage | None)
 
 
 def read_usage(usage: bytes, tool_usage: bytes) -> Usage | None:
-    """The buckets, given the JSON of a response's `usage` and `tool_usage`; None where nothing is told."""
+    """Given the JSON of a response's `usage` and `tool_usage`; None where nothing is told."""
     told = decode_reply(_USAGE, usage) if usage else None
     if told is None:
         return None
-    given, made = told.input_tokens_details or _InputDetails(), told.output_tokens_details or _OutputDetails()
-    read = _count_of(given.cached_tokens)
-    write_30m, write_12h = _written(given)
-    reasoning = _count_of(made.reasoning_tokens)
+    return to_usage(told, read_tools(tool_usage))
+
+
+def read_tools(tool_usage: bytes | msgspec.Raw) -> ToolUsage | None:
+    return decode_reply(_TOOL_USAGE, tool_usage) if tool_usage else None
+
+
+def to_usage(told: UsageObject, tools: ToolUsage | None) -> Usage:
+    given, made = told.input_tokens_details, told.output_tokens_details
+    read = write_30m = write_12h = reasoning = 0
+    if given is not None:
+        read = count_of(given.cached_tokens)
+        write_30m, write_12h = _written(given)
+    if made is not None:
+        reasoning = count_of(made.reasoning_tokens)
     return Usage(
-        uncached=max(0, _count_of(told.input_tokens) - read - write_30m - write_12h),
+        uncached=count_of(count_of(told.input_tokens) - read - write_30m - write_12h),
         write_30m=write_30m,
         write_12h=write_12h,
         read=read,
-        out_text=max(0, _count_of(told.output_tokens) - reasoning),
+        out_text=count_of(count_of(told.output_tokens) - reasoning),
         out_reasoning=reasoning,
-        tool_requests=_searches(tool_usage),
+        tool_requests=count_of(tools.web_search.num_requests) if tools is not None and tools.web_search else 0,
     )
 
 
 def _written(given: _InputDetails) -> tuple[int, int]:
     """What was written for 30 minutes, which is the vendor's default where it does not say, and for 12 hours."""
-    split = given.cache_write_tokens_details or _Lifetimes()
-    write_30m, write_12h = _count_of(split.ttl_30m_tokens), _count_of(split.ttl_12h_tokens)
+    split = given.cache_write_tokens_details
+    if split is None:
+        return count_of(given.cache_write_tokens), 0
+    write_30m, write_12h = count_of(split.ttl_30m_tokens), count_of(split.ttl_12h_tokens)
     if given.cache_write_tokens is None:
         return write_30m, write_12h
-    total = _count_of(given.cache_write_tokens)
+    total = count_of(given.cache_write_tokens)
     write_12h = min(write_12h, total)
     return total - write_12h, write_12h
-
-
-def _searches(tool_usage: bytes) -> int:
-    told = decode_reply(_TOOL_USAGE, tool_usage) if tool_usage else None
-    return _count_of(told.web_search.num_requests) if told is not None and told.web_search is not None else 0
-
-
-def _count_of(tokens: int | None) -> int:
-    return max(0, tokens or 0)
 
 
 def write_usage(usage: Usage) -> dict[str, object]:

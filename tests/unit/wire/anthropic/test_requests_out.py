@@ -200,6 +200,7 @@ def test_a_document_says_what_it_is() -> None:
         (Media(kind="image", data="????"), "image_data"),
         (Media(kind="document", data="UEs=", media_type="application/zip"), "document_data"),
         (Media(kind="document", data="/w==", media_type="text/plain"), "document_data"),
+        (Media(kind="document", data="é", media_type="text/plain"), "document_data"),
     ],
 )
 def test_media_that_the_vendor_does_not_take(media: Media, feature: str) -> None:

@@ -133,6 +133,16 @@ class TestReading:
         (part,) = parts_of({"text": "a", "thoughtSignature": "skip_thought_signature_validator"})
         assert part == Text(text="a")
 
+    @pytest.mark.parametrize("said", [{"functionCall": {"name": "f"}}, {"text": "hm", "thought": True}])
+    def test_calls_and_thoughts_are_the_models_whoever_is_named(self, said):
+        for content in ({"parts": [said]}, {"role": "user", "parts": [said]}):
+            assert [turn.role for turn in read({"contents": [HI, content]}).turns] == ["user", "assistant"]
+
+    def test_a_model_that_gives_results_is_refused(self):
+        result = {"functionResponse": {"name": "f", "response": {}}}
+        assert refused({"contents": [HI, {"role": "model", "parts": [result]}]})[1] == "contents[1]"
+        assert refused({"contents": [{"parts": [{"functionCall": {"name": "f"}}, result]}]})[1] == "contents[0]"
+
     def test_unknown_roles_and_empty_parts_are_refused(self):
         assert refused({"contents": [{"role": "robot", "parts": [{"text": "a"}]}]})[1] == "contents[0].role"
         assert refused({"contents": [{"parts": [{}]}]})[1] == "contents[0].parts[0]"
