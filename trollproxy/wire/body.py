@@ -26,6 +26,7 @@ UNSAID = msgspec.Raw()  # the default of members that are not read at once; a me
 NULL = msgspec.Raw(b"null")
 MAX_MODEL_NAME = 256
 NOT_TRANSLATABLE = "not_translatable"
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _MODEL = re.compile(rb'"model"', re.IGNORECASE)
 _MISSING = re.compile(r"missing required field `(?P<path>[^`]*)`")
@@ -50,6 +51,10 @@ def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw,
     it is refused by its name. `place` says where in the request `body` stands.
     """
     try:
+        return decoder.decode(body)
+    except _UNDECODABLE:
+        pass  # once more, for the words
+    try:
         return decode_request(decoder, body)
     except InvalidRequest as error:
         if error.code != InvalidRequest.code:
@@ -72,7 +77,7 @@ def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) ->
     """Decode what a provider sent; None where it is not of the expected shape."""
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNDECODABLE:
         return None
 
 
