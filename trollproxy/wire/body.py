@@ -4,7 +4,7 @@ Decoding is typed and lets unknown members be; errors name the place. Editing ke
 """
 
 import re
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ _UNKNOWN_KIND = re.compile(r"^Invalid value '.*' - at ", re.DOTALL)  # of a `typ
 UNSAID = msgspec.Raw()  # the default of members that are not read at once; a member that is absent is this very object
 NULL = msgspec.Raw(b"null")
 MAX_MODEL_NAME = 256
+# Which of a request's answers a piece is of. No vendor makes more for one request, and clients keep them in a list.
+ChoiceIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 NOT_TRANSLATABLE = "not_translatable"
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
