@@ -7,7 +7,7 @@ tables decide what is refused, and docs/compatibility.md is printed from them.
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-from trollproxy.chat.parts import Media, Part, Refusal, Text, Thinking, ToolCall, ToolResult
+from trollproxy.chat.parts import Media, Part, Text, Thinking, ToolCall, ToolResult
 from trollproxy.chat.request import Reasoning, Request, Sampling, Tool, ToolChoice
 
 Feature = Literal[
@@ -120,16 +120,16 @@ def features_of(request: Request) -> set[Feature]:
         used.update(_of_sampling(request.sampling))
     used.update(_of_reasoning(request.reasoning), _of_choice(request.tool_choice))
     for tool in request.tools:
-        used.update(_of_tool(tool))
+        _add_tool(used, tool)
     for text in request.system:
         if text.cache is not None or text.citations:
-            used.update(_of_part(text, "system"))
+            _add_part(used, text, "system")
     for turn in request.turns:
         if turn.role == "system":
             used.add("system_inside")
         for part in turn.parts:
             if not isinstance(part, Text) or part.cache is not None or part.citations:  # a plain text uses nothing
-                used.update(_of_part(part, turn.role))
+                _add_part(used, part, turn.role)
     return used
 
 
@@ -181,34 +181,32 @@ def _of_choice(choice: ToolChoice | None) -> Iterator[Feature]:
         yield modes[choice.mode]
 
 
-def _of_tool(tool: Tool) -> Iterator[Feature]:
-    yield "tools_custom" if tool.is_custom else "tools"
+def _add_tool(used: set[Feature], tool: Tool) -> None:
+    used.add("tools_custom" if tool.is_custom else "tools")
     if tool.strict:
-        yield "tools_strict"
+        used.add("tools_strict")
     if tool.cache is not None:
-        yield "cache_marks"
+        used.add("cache_marks")
 
 
-def _of_part(part: Part, role: str) -> Iterator[Feature]:
-    if isinstance(part, Thinking):
-        yield "thinking_inside"
-        return
-    if isinstance(part, Refusal):
-        yield "refusal_inside"
-        return
-    if part.cache is not None:
-        yield "cache_marks"
+def _add_part(used: set[Feature], part: Part, role: str) -> None:
     if isinstance(part, ToolCall):
         if part.is_custom:
-            yield "tools_custom"
+            used.add("tools_custom")
     elif isinstance(part, ToolResult):
-        yield from _of_result(part)
+        _add_result(used, part)
     elif isinstance(part, Media):
-        yield from _of_media(part)
+        used.update(_of_media(part))
         if role == "assistant":
-            yield "assistant_media"
-    elif part.citations:
-        yield "citations_inside"
+            used.add("assistant_media")
+    elif isinstance(part, Text):
+        if part.citations:
+            used.add("citations_inside")
+    else:
+        used.add("thinking_inside" if isinstance(part, Thinking) else "refusal_inside")
+        return
+    if part.cache is not None:
+        used.add("cache_marks")
 
 
 def _of_media(media: Media) -> Iterator[Feature]:
@@ -224,12 +222,12 @@ def _of_media(media: Media) -> Iterator[Feature]:
 _PLACES = ("data", "url", "file_id", "text")
 
 
-def _of_result(result: ToolResult) -> Iterator[Feature]:
+def _add_result(used: set[Feature], result: ToolResult) -> None:
     if result.is_error:
-        yield "result_error"
+        used.add("result_error")
     if result.is_custom:
-        yield "tools_custom"
+        used.add("tools_custom")
     for part in result.parts:
         if isinstance(part, Media):
-            yield "result_media"
-            yield from _of_media(part)
+            used.add("result_media")
+            used.update(_of_media(part))

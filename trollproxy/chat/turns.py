@@ -1,6 +1,6 @@
 """Rearranging turns, for formats that are strict about them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -43,10 +43,17 @@ def named_results(request: Request) -> Request:
     names = {part.call_id: part.name for turn in request.turns for part in turn.parts if isinstance(part, ToolCall)}
     if not names:
         return request
+    turns = tuple([_named(turn, names) if turn.role == "user" else turn for turn in request.turns])
+    return msgspec.structs.replace(request, turns=turns)
 
-    def name(part: Part) -> Part:
-        if isinstance(part, ToolResult) and part.name is None and part.call_id in names:
-            return msgspec.structs.replace(part, name=names[part.call_id])
-        return part
 
-    return msgspec.structs.replace(request, turns=map_parts(request.turns, name))
+def _named(turn: Turn, names: Mapping[str, str]) -> Turn:
+    if not any(isinstance(part, ToolResult) and part.name is None for part in turn.parts):
+        return turn
+    return Turn(turn.role, tuple([_named_part(part, names) for part in turn.parts]))
+
+
+def _named_part(part: Part, names: Mapping[str, str]) -> Part:
+    if isinstance(part, ToolResult) and part.name is None and part.call_id in names:
+        return msgspec.structs.replace(part, name=names[part.call_id])
+    return part

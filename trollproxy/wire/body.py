@@ -4,7 +4,7 @@ Decoding is typed and lets unknown members be; errors name the place. Editing ke
 """
 
 import re
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -25,7 +25,10 @@ _UNKNOWN_KIND = re.compile(r"^Invalid value '.*' - at ", re.DOTALL)  # of a `typ
 UNSAID = msgspec.Raw()  # the default of members that are not read at once; a member that is absent is this very object
 NULL = msgspec.Raw(b"null")
 MAX_MODEL_NAME = 256
+# Which of a request's answers a piece is of. No vendor makes more for one request, and clients keep them in a list.
+ChoiceIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 NOT_TRANSLATABLE = "not_translatable"
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _MODEL = re.compile(rb'"model"', re.IGNORECASE)
 _MISSING = re.compile(r"missing required field `(?P<path>[^`]*)`")
@@ -50,6 +53,10 @@ def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw,
     it is refused by its name. `place` says where in the request `body` stands.
     """
     try:
+        return decoder.decode(body)
+    except _UNDECODABLE:
+        pass  # once more, for the words
+    try:
         return decode_request(decoder, body)
     except InvalidRequest as error:
         if error.code != InvalidRequest.code:
@@ -72,7 +79,7 @@ def decode_reply(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw) ->
     """Decode what a provider sent; None where it is not of the expected shape."""
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNDECODABLE:
         return None
 
 

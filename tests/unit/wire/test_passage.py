@@ -40,6 +40,22 @@ def translated(name: FormatName) -> Passage:
     return passage
 
 
+EVENTS: dict[FormatName, bytes] = {
+    "openai_chat": b'data: {"choices":[{"index":0,"delta":{"content":"a"}}],"usage":null}\n\n',
+    "openai_responses": b'event: x\ndata: {"type":"response.output_text.delta","delta":"a"}\n\n',
+    "anthropic": b'event: x\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}\n\n',
+    "gemini": b'data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}]}\n\n',
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_whole_event_passes_without_a_copy(name: FormatName) -> None:
+    meter = passthrough(name).meter()
+    assert meter.feed(EVENTS[name]) is EVENTS[name]
+    assert (meter.text_bytes, meter.has_output) == (1, True)
+    assert meter.feed(EVENTS[name][:20]) + meter.feed(EVENTS[name][20:]) == EVENTS[name]
+
+
 def said(passage: Passage, answer: native.Said) -> Whole:
     return passage.read_whole(native.answer(VENDORS[passage.upstream.name], answer).pieces[0])[0]
 

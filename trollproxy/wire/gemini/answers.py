@@ -3,7 +3,7 @@
 import msgspec
 
 from trollproxy.chat import Finish
-from trollproxy.wire.body import UNSAID
+from trollproxy.wire.body import UNSAID, ChoiceIndex
 from trollproxy.wire.gemini.grounding import CitationMetadata, GroundingMetadata
 from trollproxy.wire.gemini.partial_args import PartialArg
 from trollproxy.wire.gemini.scores import LogprobsResult
@@ -44,7 +44,7 @@ class Content(msgspec.Struct, gc=False):
 class Candidate(msgspec.Struct, gc=False, rename="camel"):
     content: Content | None = None
     finish_reason: str | None = None
-    index: int | None = None
+    index: ChoiceIndex | None = None
     grounding_metadata: GroundingMetadata | None = None
     citation_metadata: CitationMetadata | None = None
     logprobs_result: LogprobsResult | None = None

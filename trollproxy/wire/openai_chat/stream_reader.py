@@ -24,7 +24,7 @@ from trollproxy.chat import (
     ToolCall,
 )
 from trollproxy.errors import UpstreamBroken
-from trollproxy.wire.body import UNSAID, decode_reply, is_said
+from trollproxy.wire.body import UNSAID, ChoiceIndex, decode_reply, is_said
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Asked
 from trollproxy.wire.openai_chat import answers
@@ -33,7 +33,7 @@ from trollproxy.wire.sse import event_data
 
 
 class _ChunkChoice(msgspec.Struct, gc=False):
-    index: int = 0
+    index: ChoiceIndex = 0
     delta: Delta | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None

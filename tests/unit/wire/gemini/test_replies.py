@@ -297,6 +297,11 @@ class TestWholeRead:
             Choice(parts=(), finish="refusal"),
         )
 
+    @pytest.mark.parametrize("index", [-1, 1_000_000])
+    def test_a_candidate_beyond_all_that_can_be_asked_for_is_broken(self, index):
+        with pytest.raises(UpstreamBroken):
+            read_stream(chunk({"text": "a"}, index=index))
+
     @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"candidates":[]}', b'{"candidates":null}', b"\xff"])
     def test_what_is_no_reply_is_broken(self, body):
         with pytest.raises(UpstreamBroken):

@@ -322,7 +322,17 @@ def test_an_error_inside_is_what_it_stands_for():
         events_of({"error": "broken"})
 
 
-@pytest.mark.parametrize("data", ["{", "[]", '"Hi"', '{"choices":[{"delta":{"content":1}}]}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{",
+        "[]",
+        '"Hi"',
+        '{"choices":[{"delta":{"content":1}}]}',
+        '{"choices":[{"index":-1}]}',
+        '{"choices":[{"index":1000000}]}',
+    ],
+)
 def test_what_is_not_of_the_format_is_broken(data):
     with pytest.raises(UpstreamBroken):
         events_of(data)
