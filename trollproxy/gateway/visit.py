@@ -73,9 +73,10 @@ class Way:
         if self.slot is not None:
             self.slot.release() if is_sent else self.slot.undo()
 
+    def has_news(self) -> bool:
+        return bool(self._keys.untold) or (self._proxies is not None and bool(self._proxies.untold))
+
     def news(self) -> list[tuple[str, Transition]]:
-        if not self._keys.has_news and (self._proxies is None or not self._proxies.has_news):
-            return []
         told = [("an upstream key changed", news) for news in self._keys.news()]
         if self._proxies is not None:
             told += [("an outbound proxy changed", news) for news in self._proxies.news()]
@@ -216,8 +217,8 @@ class Visit:
         self._tell()
 
     def _tell(self) -> None:
-        if news := self._way.news():
-            tell_changes(self._attempt.provider, news)
+        if self._way.has_news():
+            tell_changes(self._attempt.provider, self._way.news())
 
 
 def tell_changes(provider: str, told: Iterable[tuple[str, Transition]]) -> None:

@@ -59,6 +59,8 @@ class _Window:
     def _forget(self, now_s: float) -> int:
         """Empty the slices that have become too old; the place of the current one."""
         current = int(now_s / self._slice_s)
+        if current == self._newest:
+            return current % _SLICES
         for stale in range(max(self._newest + 1, current - _SLICES + 1), current + 1):
             self._good[stale % _SLICES] = self._failed[stale % _SLICES] = 0
         self._newest = max(self._newest, current)
@@ -68,7 +70,7 @@ class _Window:
 class Breaker:
     """One provider and one model."""
 
-    __slots__ = ("_opened_in_row", "_policy", "_probe_until_s", "_term", "_until_s", "_window", "changes", "state")
+    __slots__ = ("_opened_in_row", "_permit", "_policy", "_probe_until_s", "_term", "_until_s", "_window", "changes", "state")
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
@@ -76,6 +78,7 @@ class Breaker:
         self._until_s = 0.0
         self._probe_until_s = 0.0
         self._opened_in_row = 0
+        self._permit = Permit(0, is_probe=False)  # while it is closed, for all
         self._term = 0  # grows with each change: what was sent before it says nothing of the time after it
         self.state: State = "closed"
         self.changes: dict[State, int] = {}
@@ -87,10 +90,10 @@ class Breaker:
         return max(now_s, self._probe_until_s) if self.state == "half_open" else now_s
 
     def enter(self, now_s: float) -> Permit | None:
+        if self.state == "closed":
+            return self._permit
         if self.free_at_s(now_s) > now_s:
             return None
-        if self.state == "closed":
-            return Permit(self._term, is_probe=False)
         if self.state == "open":
             self._turn("half_open")
         self._probe_until_s = now_s + self._policy.probe_patience_s
@@ -134,4 +137,5 @@ class Breaker:
     def _turn(self, state: State) -> None:
         self.state = state
         self._term += 1
+        self._permit = Permit(self._term, is_probe=False)
         self.changes[state] = self.changes.get(state, 0) + 1

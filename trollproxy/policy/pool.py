@@ -164,7 +164,7 @@ class Pool(Generic[T]):
         self._pushed = 0
         self._heir: Pool[T] | None = None
         self.changes: dict[tuple[Change, str], int] = {}  # how often, by cause; ever, also before a reload
-        self._news: deque[Transition] = deque(maxlen=MAX_NEWS)
+        self.untold: deque[Transition] = deque(maxlen=MAX_NEWS)  # for `news`
         before: dict[str, _Seat[T]] = {}
         if previous is not None:
             before, self.changes = previous.hand_over(self), previous.changes
@@ -253,14 +253,10 @@ class Pool(Generic[T]):
             self._time(seat)
         return now_s + BUSY_S if self._seats else float("inf")
 
-    @property
-    def has_news(self) -> bool:
-        return bool(self._news)
-
     def news(self) -> list[Transition]:
         """The transitions since the last call."""
-        told = list(self._news)
-        self._news.clear()
+        told = list(self.untold)
+        self.untold.clear()
         return told
 
     def status(self, now_s: float) -> list[MemberStatus]:
@@ -399,7 +395,7 @@ class Pool(Generic[T]):
         label = (change, seat.failure or "")
         self.changes[label] = self.changes.get(label, 0) + 1
         rests_for_s = seat.until_s - now_s if seat.state == "resting" else 0.0
-        self._news.append(
+        self.untold.append(
             Transition(member_id=seat.member.id, change=change, cause=seat.failure, at_s=now_s, rests_for_s=rests_for_s)
         )
 

@@ -44,7 +44,9 @@ class RetryBudget:
         self.refused = 0
 
     def add(self) -> None:
-        self.left = min(self.left + self._share, self._burst)
+        self.left += self._share
+        if self.left > self._burst:  # `min` would cost more than all of this
+            self.left = self._burst
 
     def take(self) -> bool:
         if self.left < 1:

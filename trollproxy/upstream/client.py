@@ -27,7 +27,7 @@ from trollproxy.upstream.dns import Resolver
 from trollproxy.upstream.reply import Reply
 from trollproxy.upstream.tunnel import bracketed
 
-MAX_ROUTES = 1024  # request heads kept ready: formats x upstream keys, with room to spare
+MAX_ROUTES = 4096  # request heads kept ready: formats x upstream keys, with room to spare; 2 MB
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t -~]*")  # RFC 9110, 5.5, without the obsolete bytes above ASCII
@@ -183,6 +183,22 @@ class _Pool:
             self.on_idle(granted)
 
 
+class _Route:
+    """Where a call goes and the head that is written for it. Who sends many alike gives the very same headers."""
+
+    __slots__ = ("_endpoint", "_headers", "_method", "_proxy", "head", "pool")
+
+    def __init__(self, call: UpstreamCall, pool: _Pool, head: bytes) -> None:
+        self._endpoint, self._headers = call.endpoint, call.headers
+        self._proxy, self._method = call.proxy, call.method
+        self.pool = pool
+        self.head = head
+
+    def is_for(self, call: UpstreamCall) -> bool:
+        is_same_head = self._headers is call.headers and self._method == call.method
+        return is_same_head and self._endpoint is call.endpoint and self._proxy is call.proxy
+
+
 class _Probed:
     """The owner of a connection that carries no request."""
 
@@ -223,7 +239,7 @@ class Client:
         self._ssl_context.set_alpn_protocols(["http/1.1"])
         self._dialer = Dialer(self._resolver, self._ssl_context)
         self._pools: dict[tuple[Origin, OutboundProxy | None], _Pool] = {}  # configured ones: clients cannot name any
-        self._routes: dict[tuple[object, ...], tuple[_Pool, bytes]] = {}  # by all of a call that its head tells
+        self._routes: dict[int, _Route] = {}  # by the identity of a call's headers, which the route keeps alive
         self._is_closed = False
 
     def try_send(self, call: UpstreamCall) -> Reply | None:
@@ -280,19 +296,15 @@ class Client:
         return found
 
     def _route(self, call: UpstreamCall) -> tuple[_Pool, bytes]:
-        key = (call.endpoint, call.headers, call.proxy, call.method)
-        try:
-            route = self._routes.get(key)
-        except TypeError:  # headers in a list: not hashable, so not kept
-            return self._build_route(call)
-        if route is None:
+        route = self._routes.get(id(call.headers))
+        if route is None or not route.is_for(call):
             route = self._build_route(call)
             if len(self._routes) >= MAX_ROUTES:
                 self._routes.clear()
-            self._routes[key] = route
-        return route
+            self._routes[id(call.headers)] = route
+        return route.pool, route.head
 
-    def _build_route(self, call: UpstreamCall) -> tuple[_Pool, bytes]:
+    def _build_route(self, call: UpstreamCall) -> _Route:
         endpoint, proxy = call.endpoint, call.proxy
         origin = Origin(endpoint.host, endpoint.port, endpoint.tls, None if proxy is None else proxy.proxy_id)
         if self._is_closed:
@@ -305,7 +317,7 @@ class Client:
                 max_waiters=self._max_waiters,
                 idle_limit_s=self._idle_limit_s,
             )
-        return pool, _head(origin, call)
+        return _Route(call, pool, _head(origin, call))
 
     async def _acquire(self, pool: _Pool, call: UpstreamCall) -> Connection:
         deadline_s = asyncio.get_running_loop().time() + self._wait_timeout_s

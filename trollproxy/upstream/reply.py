@@ -74,6 +74,8 @@ class Reply:
         return self.take()
 
     async def read_all(self, limit: int) -> bytes:
+        if self.is_complete and self.buffered_bytes <= limit:
+            return self.take()
         pieces: list[bytes] = []
         total = 0
         while piece := await self.read():
@@ -87,10 +89,13 @@ class Reply:
     async def wait_for_head(self) -> None:
         try:
             while not self.has_head and self.error is None:
-                await self._wait()
+                self._waiter = Signal(asyncio.get_running_loop())
+                await self._waiter
         except asyncio.CancelledError:
             self.close()
             raise
+        finally:
+            self._waiter = None
         if self.error is not None and not self.has_head:
             raise self.error
 

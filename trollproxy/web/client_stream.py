@@ -100,8 +100,8 @@ class TransportStream:
         self.is_started = True
         if self._body is not None and not self._body.is_eof():
             self._keep_alive = False  # answered before the request was whole: what follows cannot be told from its rest
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        if not lines.count("\r\n") == len(headers) == lines.count("\n") == lines.count("\r"):
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        if not lines.count("\n") == len(headers) == lines.count("\r"):
             raise AssertionError("a header value with a line break is our bug")
         head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\n{lines}".encode("latin-1", "replace")
         self._put(b"".join((head, framing, b"" if self._keep_alive else _CLOSE, b"\r\n", body)))

@@ -133,20 +133,22 @@ class Connection(RequestHandler):
         if self._missing:
             self._missing = self._missing - len(data) if len(data) <= self._missing and not begun else None
             return
-        shape = self._shape = shape_of(data) if begun == 1 and self._messages else None
-        if shape is None or not self._is_plain(shape) or len(data) > shape.body_at + shape.length:
-            self._missing, self._shape = None, None
+        shape = shape_of(data) if begun == 1 and self._messages else None
+        self._shape = self._missing = None
+        if shape is None:
             return
-        self._missing = shape.body_at + shape.length - len(data)
+        _, length, body_at = shape
+        if self._is_plain(length) and len(data) <= body_at + length:
+            self._shape, self._missing = shape, body_at + length - len(data)
 
-    def _is_plain(self, shape: Shape) -> bool:
+    def _is_plain(self, length: int) -> bool:
         """Whether aiohttp read the same length out of this head, and nothing else that frames a body."""
         message = self._messages[-1][0]
         if isinstance(message, _ErrInfo):
             return False
         lengths = message.headers.getall(hdrs.CONTENT_LENGTH, ())
         is_framed_otherwise = message.chunked or message.upgrade or message.compression is not None
-        return list(lengths) == [str(shape.length)] and not is_framed_otherwise and hdrs.EXPECT not in message.headers
+        return list(lengths) == [str(length)] and not is_framed_otherwise and hdrs.EXPECT not in message.headers
 
     def remember(self, request: web.BaseRequest, asked: ClientRequest) -> None:
         """What aiohttp's way made of the last head, so that the next one like it can go the short way."""

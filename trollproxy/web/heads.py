@@ -6,8 +6,6 @@ what is found is what the parser would find; all else (other framing, odd spelli
 not found, and goes to aiohttp. Must not know: sockets, what is done with a request.
 """
 
-from typing import NamedTuple
-
 from trollproxy.gateway.exchange import ClientRequest
 
 MAX_HEADS = 4096  # clients that call again and again; at 2 kB each some 8 MB
@@ -19,19 +17,9 @@ _LENGTH_CHARS = len(_LENGTHS[0])
 _ZERO = ord("0")  # leading ones are left to the parser
 
 
-class Found(NamedTuple):
-    """A whole request of a known head."""
-
-    request: ClientRequest
-    body: bytes
-
-
-class Shape(NamedTuple):
-    """A head without the digits of its length, and what they say. The body begins at `body_at`."""
-
-    key: bytes
-    length: int
-    body_at: int
+# A head without the digits of its length, what they say, and where the body begins. A bare tuple: one is made with
+# every request.
+Shape = tuple[bytes, int, int]
 
 
 class Heads:
@@ -44,21 +32,23 @@ class Heads:
     def __len__(self) -> int:
         return len(self._known)
 
-    def find(self, peer: str, data: bytes) -> Found | None:
-        """The request that `data` is, if it is exactly one with a body, of a head that this peer has sent before."""
+    def find(self, peer: str, data: bytes) -> tuple[ClientRequest, bytes] | None:
+        """The request that `data` is and its body, if it is exactly one, of a head that this peer has sent before."""
         shape = shape_of(data)
-        if shape is None or shape.length != len(data) - shape.body_at:
+        if shape is None:
             return None
-        request = self._known.get((peer, shape.key))
-        return None if request is None else Found(request, data[shape.body_at :])
+        key, length, body_at = shape
+        request = self._known.get((peer, key))
+        return None if request is None or length != len(data) - body_at else (request, data[body_at:])
 
     def keep(self, peer: str, shape: Shape, *, request: ClientRequest) -> None:
         """Know this head again: aiohttp made the request of it, and its length is framed by nothing but the digits."""
-        if shape.length > self._max_body_bytes:
+        key, length, _ = shape
+        if length > self._max_body_bytes:
             return
-        if len(self._known) >= MAX_HEADS and (peer, shape.key) not in self._known:
+        if len(self._known) >= MAX_HEADS and (peer, key) not in self._known:
             del self._known[next(iter(self._known))]
-        self._known[peer, shape.key] = request
+        self._known[peer, key] = request
 
 
 def shape_of(data: bytes) -> Shape | None:
@@ -75,5 +65,5 @@ def shape_of(data: bytes) -> Shape | None:
     if end < 0 or not digits.isdigit() or digits[0] == _ZERO or len(digits) > MAX_DIGITS:
         return None
     body_at = end + len(END)
-    return Shape(data[:at] + data[digits_end:body_at], int(digits), body_at)
+    return data[:at] + data[digits_end:body_at], int(digits), body_at
 
