@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 from tests.bench.machine import LOAD_CORE, pinned
-from tests.bench.pace import BODY
 from tests.bench.systems import System
 
 _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
@@ -31,12 +30,16 @@ class Counted:
         return found[1]
 
 
-def run(folder: Path, system: System, *, connections: int, seconds: float) -> Counted:
-    script = folder / f"{system.name}.lua"
-    headers = {"content-type": "application/json", **system.headers}
-    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items()]
-    script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = [[{BODY.decode()}]]", *lines]))
+def run(script: Path, system: System, *, connections: int, seconds: float) -> Counted:
+    """With the script of `write_script` or of the caller's own."""
     url = f"http://127.0.0.1:{system.port}{system.path}"
     options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s", str(script), url]
     done = subprocess.run(pinned(LOAD_CORE, ["wrk", *options]), capture_output=True, text=True, check=True)
     return Counted(done.stdout)
+
+
+def write_script(folder: Path, system: System, *, is_sdk: bool = False) -> Path:
+    script = folder / f"{system.name.replace(' ', '-')}.lua"
+    lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in system.named_headers(is_sdk=is_sdk).items()]
+    script.write_text("\n".join(['wrk.method = "POST"', f"wrk.body = [[{system.body().decode()}]]", *lines]))
+    return script

@@ -1,0 +1,265 @@
+"""What the main paths may cost: measured against a reference, so that a change that makes them dearer is seen.
+
+    python -m tests.bench.budget            prints each path's cost and its share of the budget
+    python -m tests.bench.budget --write    makes the present cost the budget (budget.json)
+
+No machine that the tests run on counts instructions: virtual ones have no hardware counters, valgrind comes in no
+package of Python's or npm's and takes minutes to start a gateway, and single-stepping takes 20 µs an instruction. So
+this is CPU time, made to repeat itself within a few per cent on a busy machine as well:
+
+- client and provider are one thread of blocking sockets that moves one request, or one chunk, at a time, so that the
+  gateway always does the same in the same order, never a batch whose size depends on who was scheduled when;
+- the gateway is the real process, and its CPU time the process's clock, in nanoseconds;
+- all run on one core, in turns, so that waking another one costs the same each time;
+- rounds take milliseconds and alternate with the reference, and the least of many counts: what disturbs only adds;
+- cost is counted in *references*, a fixed piece of pure Python and of loopback traffic, so that neither a faster
+  machine nor another build of Python moves it.
+
+What runs beside the requests in batches (store, sync of the journal) is in few rounds and so in no minimum: this
+guards the path of a request, `make bench` measures the whole.
+"""
+
+import json
+import os
+import select
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from tests.bench.asked import PIECE, Pattern
+from tests.bench.machine import cpu_us
+from tests.bench.systems import System, Trollproxy
+from tests.bench.upstreams import ANSWER, MESSAGE, STREAM_HEAD, framed, openai_parts
+
+BUDGETS = Path(__file__).with_name("budget.json")
+GROWTH = 1.10
+
+WARM_UP, ROUNDS, REQUESTS, CHUNKS = 100, 80, 16, 64
+PATIENCE_S = 10.0
+_MUCH = 65_536
+
+Costs = dict[str, float]  # by path, in references
+
+
+class Reference:
+    """A fixed piece of work of about a millisecond, half Python, half the kernel."""
+
+    def __init__(self) -> None:
+        self._ends = socket.socketpair()
+        self._message = b"x" * 1000
+
+    def run(self) -> None:
+        sums: dict[int, int] = {}
+        total = 0
+        for number in range(6000):
+            sums[number & 63] = total
+            total += len(sums) + (number ^ 3)
+        one, other = self._ends
+        for _ in range(400):
+            one.send(self._message)
+            other.recv(_MUCH)
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
+
+
+class Provider:
+    """A provider on blocking sockets. It answers when it is told to, whoever asked on whichever connection."""
+
+    authority = None
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lines: list[socket.socket] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def take(self) -> socket.socket:
+        """The connection that a whole request has come on."""
+        while True:
+            ready, _, _ = select.select([self._listener, *self._lines], [], [], PATIENCE_S)
+            assert ready, "no request came"
+            if ready[0] is self._listener:
+                self._lines.append(self._listener.accept()[0])
+            else:
+                receive(ready[0])
+                return ready[0]
+
+    def close(self) -> None:
+        for line in (self._listener, *self._lines):
+            line.close()
+
+
+class LockStep:
+    """A gateway with one client and one provider, which take turns."""
+
+    def __init__(self, system: System, provider: Provider) -> None:
+        self._provider = provider
+        self._client = socket.create_connection(("127.0.0.1", system.port), PATIENCE_S)
+        self._plain = system.request(is_sdk=True)
+        self._translated = system.speaking("openai", "a", "translated").request(is_sdk=True)
+        self._stream = system.request(Pattern(1, 1), is_sdk=True)
+        self._delta = framed(openai_parts()["delta"])
+
+    def ask(self) -> None:
+        self._exchange(self._plain, _answer(ANSWER))
+
+    def ask_translated(self) -> None:
+        self._exchange(self._translated, _answer(MESSAGE))
+
+    def begin_stream(self) -> None:
+        self._client.sendall(self._stream)
+        self._line = self._provider.take()
+        self._line.sendall(STREAM_HEAD + framed(openai_parts()["first"]))
+        receive_until(self._client, b"Yes")
+
+    def relay_chunk(self) -> None:
+        self._line.sendall(self._delta)
+        receive_until(self._client, PIECE.encode())
+
+    def end_stream(self) -> None:
+        self._line.sendall(framed(openai_parts()["last"]) + b"0\r\n\r\n")
+        receive_until(self._client, b"\r\n0\r\n\r\n")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _exchange(self, request: bytes, answer: bytes) -> None:
+        self._client.sendall(request)
+        self._provider.take().sendall(answer)
+        head = receive(self._client)
+        assert head.startswith(b"HTTP/1.1 200"), head
+
+
+def receive(line: socket.socket) -> bytes:
+    """A whole message of a declared length."""
+    data = line.recv(_MUCH)
+    while True:
+        head, end, body = data.partition(b"\r\n\r\n")
+        if end and len(body) >= int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]):
+            return data
+        more = line.recv(_MUCH)
+        assert more, data
+        data += more
+
+
+def receive_until(line: socket.socket, wanted: bytes) -> None:
+    data = b""
+    while wanted not in data:
+        more = line.recv(_MUCH)
+        assert more, data
+        data += more
+
+
+class Budget:
+    """Measures all paths in turn."""
+
+    def __init__(self, step: LockStep, reference: Reference, pid: int) -> None:
+        self._step = step
+        self._reference = reference
+        self._pid = pid
+
+    def measure(self) -> Costs:
+        for _ in range(WARM_UP):
+            self._step.ask()
+            self._step.ask_translated()
+        unit_us, whole_us, translated_us = self._least(
+            self._reference_us, self._path(self._step.ask, REQUESTS), self._path(self._step.ask_translated, REQUESTS)
+        )
+        self._step.begin_stream()
+        stream_unit_us, chunk_us = self._least(self._reference_us, self._path(self._step.relay_chunk, CHUNKS))
+        self._step.end_stream()
+        return {
+            "JSON passthrough, a request": whole_us / unit_us,
+            "JSON translated, a request": translated_us / unit_us,
+            "SSE passthrough, a chunk": chunk_us / stream_unit_us,
+        }
+
+    @staticmethod
+    def _least(*measures: Callable[[], float]) -> list[float]:
+        rounds = [[measure() for measure in measures] for _ in range(ROUNDS)]
+        return [min(values) for values in zip(*rounds, strict=True)]
+
+    def _reference_us(self) -> float:
+        began = time.thread_time_ns()
+        self._reference.run()
+        return (time.thread_time_ns() - began) / 1000
+
+    def _path(self, work: Callable[[], None], times: int) -> Callable[[], float]:
+        def measure() -> float:
+            before = cpu_us(self._pid)
+            for _ in range(times):
+                work()
+            return (cpu_us(self._pid) - before) / times
+
+        return measure
+
+
+@contextmanager
+def on_one_core() -> Iterator[int]:
+    """This process, and what it starts meanwhile, on the first core that it may use."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield min(allowed)
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+class Measuring:
+    """Everything that takes part, from start to end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        core = self._stack.enter_context(on_one_core())
+        provider, reference = Provider(), Reference()
+        self._stack.callback(reference.close)
+        self._stack.callback(provider.close)
+        gateway = self._stack.enter_context(Trollproxy(self._folder, upstream=provider, core=core))
+        step = LockStep(gateway.system, provider)
+        self._stack.callback(step.close)
+        self._budget = Budget(step, reference, gateway.pid)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def measure(self) -> Costs:
+        return self._budget.measure()
+
+
+def read_budgets() -> Costs:
+    budgets: Costs = json.loads(BUDGETS.read_text())
+    return budgets
+
+
+def _answer(content: object) -> bytes:
+    body = json.dumps(content).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, Measuring(Path(folder)) as measuring:
+        runs = [measuring.measure() for _ in range(3)]
+    costs = {path: round(min(run[path] for run in runs), 5) for path in runs[0]}
+    budgets = read_budgets()
+    for path, cost in costs.items():
+        share = f"{cost / budgets[path]:.0%} of its budget" if path in budgets else "no budget yet"
+        sys.stdout.write(f"{path}: {cost:.4f} references, {share}\n")
+    if "--write" in sys.argv:
+        BUDGETS.write_text(json.dumps(costs, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
