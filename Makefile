@@ -32,6 +32,12 @@ faults: $(VENV)/.dev .cache/mongod/mongod
 bench: $(VENV)/.dev .cache/bench/source
 	$(BIN)/python -m tests.bench.run --write
 
+bench-peers: $(VENV)/.dev .cache/bench/source
+	$(BIN)/python -m tests.bench.peers --write
+
+profile: $(VENV)/.dev .cache/bench/source
+	$(BIN)/python -m tests.bench.profile --write
+
 format: $(VENV)/.dev
 	$(BIN)/ruff format && $(BIN)/ruff check --fix
 

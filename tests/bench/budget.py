@@ -11,7 +11,8 @@ this is CPU time, made to repeat itself within a few per cent on a busy machine 
   gateway always does the same in the same order, never a batch whose size depends on who was scheduled when;
 - the gateway is the real process, and its CPU time the process's clock, in nanoseconds;
 - all run on one core, in turns, so that waking another one costs the same each time;
-- rounds take milliseconds and alternate with the reference, and the least of many counts: what disturbs only adds;
+- rounds take milliseconds and alternate with the reference, and the least of many counts, over several processes: what
+  disturbs only adds;
 - cost is counted in *references*, a fixed piece of pure Python and of loopback traffic, so that neither a faster
   machine nor another build of Python moves it.
 
@@ -29,7 +30,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
 
 from tests.bench.asked import PIECE, Pattern
 from tests.bench.machine import cpu_us
@@ -39,11 +39,13 @@ from tests.bench.upstreams import ANSWER, MESSAGE, STREAM_HEAD, framed, openai_p
 BUDGETS = Path(__file__).with_name("budget.json")
 GROWTH = 1.10
 
+REPEATS = 8  # processes: one lays out its memory up to a tenth worse than another, for its whole life
 WARM_UP, ROUNDS, REQUESTS, CHUNKS = 100, 80, 16, 64
 PATIENCE_S = 10.0
 _MUCH = 65_536
+_UNIT = "reference"
 
-Costs = dict[str, float]  # by path, in references
+Costs = dict[str, float]  # by path, in references; `least_us` in microseconds, the reference among them
 
 
 class Reference:
@@ -162,45 +164,41 @@ def receive_until(line: socket.socket, wanted: bytes) -> None:
 class Budget:
     """Measures all paths in turn."""
 
-    def __init__(self, step: LockStep, reference: Reference, pid: int) -> None:
+    def __init__(self, step: LockStep, reference: Reference, *, pid: int, least_us: Costs) -> None:
         self._step = step
         self._reference = reference
         self._pid = pid
+        self._least_us = least_us
 
     def measure(self) -> Costs:
         for _ in range(WARM_UP):
             self._step.ask()
             self._step.ask_translated()
-        unit_us, whole_us, translated_us = self._least(
-            self._reference_us, self._path(self._step.ask, REQUESTS), self._path(self._step.ask_translated, REQUESTS)
-        )
         self._step.begin_stream()
-        stream_unit_us, chunk_us = self._least(self._reference_us, self._path(self._step.relay_chunk, CHUNKS))
+        for _ in range(ROUNDS):
+            self._see_reference()
+            self._see("SSE passthrough, a chunk", self._cpu_us(self._step.relay_chunk, CHUNKS))
         self._step.end_stream()
-        return {
-            "JSON passthrough, a request": whole_us / unit_us,
-            "JSON translated, a request": translated_us / unit_us,
-            "SSE passthrough, a chunk": chunk_us / stream_unit_us,
-        }
+        for _ in range(ROUNDS):
+            self._see_reference()
+            self._see("JSON passthrough, a request", self._cpu_us(self._step.ask, REQUESTS))
+            self._see("JSON translated, a request", self._cpu_us(self._step.ask_translated, REQUESTS))
+        unit_us = self._least_us[_UNIT]
+        return {path: us / unit_us for path, us in self._least_us.items() if path != _UNIT}
 
-    @staticmethod
-    def _least(*measures: Callable[[], float]) -> list[float]:
-        rounds = [[measure() for measure in measures] for _ in range(ROUNDS)]
-        return [min(values) for values in zip(*rounds, strict=True)]
-
-    def _reference_us(self) -> float:
+    def _see_reference(self) -> None:
         began = time.thread_time_ns()
         self._reference.run()
-        return (time.thread_time_ns() - began) / 1000
+        self._see(_UNIT, (time.thread_time_ns() - began) / 1000)
 
-    def _path(self, work: Callable[[], None], times: int) -> Callable[[], float]:
-        def measure() -> float:
-            before = cpu_us(self._pid)
-            for _ in range(times):
-                work()
-            return (cpu_us(self._pid) - before) / times
+    def _see(self, name: str, us: float) -> None:
+        self._least_us[name] = min(us, self._least_us.get(name, us))
 
-        return measure
+    def _cpu_us(self, work: Callable[[], None], times: int) -> float:
+        before = cpu_us(self._pid)
+        for _ in range(times):
+            work()
+        return (cpu_us(self._pid) - before) / times
 
 
 @contextmanager
@@ -214,29 +212,17 @@ def on_one_core() -> Iterator[int]:
         os.sched_setaffinity(0, allowed)
 
 
-class Measuring:
-    """Everything that takes part, from start to end."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        core = self._stack.enter_context(on_one_core())
+def measure(folder: Path, least_us: Costs) -> Costs:
+    """Measure a gateway of its own; `least_us` carries what was found from one to the next."""
+    with ExitStack() as stack:
+        core = stack.enter_context(on_one_core())
         provider, reference = Provider(), Reference()
-        self._stack.callback(reference.close)
-        self._stack.callback(provider.close)
-        gateway = self._stack.enter_context(Trollproxy(self._folder, upstream=provider, core=core))
+        stack.callback(reference.close)
+        stack.callback(provider.close)
+        gateway = stack.enter_context(Trollproxy(folder, upstream=provider, core=core))
         step = LockStep(gateway.system, provider)
-        self._stack.callback(step.close)
-        self._budget = Budget(step, reference, gateway.pid)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def measure(self) -> Costs:
-        return self._budget.measure()
+        stack.callback(step.close)
+        return Budget(step, reference, pid=gateway.pid, least_us=least_us).measure()
 
 
 def read_budgets() -> Costs:
@@ -250,15 +236,17 @@ def _answer(content: object) -> bytes:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, Measuring(Path(folder)) as measuring:
-        runs = [measuring.measure() for _ in range(3)]
-    costs = {path: round(min(run[path] for run in runs), 5) for path in runs[0]}
+    least_us: Costs = {}
+    for _ in range(REPEATS):
+        with tempfile.TemporaryDirectory() as folder:
+            costs = measure(Path(folder), least_us)
     budgets = read_budgets()
     for path, cost in costs.items():
         share = f"{cost / budgets[path]:.0%} of its budget" if path in budgets else "no budget yet"
         sys.stdout.write(f"{path}: {cost:.4f} references, {share}\n")
     if "--write" in sys.argv:
-        BUDGETS.write_text(json.dumps(costs, indent=2) + "\n")
+        rounded = {path: round(cost, 5) for path, cost in costs.items()}
+        BUDGETS.write_text(json.dumps(rounded, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -102,9 +102,14 @@ static void tell_count(Stream *s) {
     put(s, answer, (size_t)whole);
 }
 
+static long asked_for(const char *body, const char *name) {
+    const char *found = strstr(body, name);
+    return found ? strtol(found + strlen(name), NULL, 10) : 0;
+}
+
 static void begin(Stream *s, const char *body) {
-    const char *found = strstr(body, "\"max_tokens\"");
-    long asked = found ? strtol(strchr(found, ':') + 1, NULL, 10) : 0;
+    long asked = asked_for(body, "\"max_tokens\":");
+    if (!asked) asked = asked_for(body, "\"max_completion_tokens\":"); /* some gateways rename it */
     s->left = asked >= 1000 ? (int)(asked / 1000) : DEFAULT_DELTAS;
     s->period_us = (asked >= 1000 && asked % 1000 ? asked % 1000 : DEFAULT_PERIOD_MS) * 1000;
     s->dialect = !strncmp(s->buffer, "POST /v1/messages", 17);

@@ -29,6 +29,7 @@ class System:
     model: str = "m"
     headers: Mapping[str, str] = field(default_factory=dict)  # that it needs beside those of every client
     rest_kb: int = 0  # its memory before anything was asked
+    strays: int = 0  # requests of its own that it may send to the provider meanwhile
 
     @property
     def path(self) -> str:
@@ -92,7 +93,8 @@ class Trollproxy(GatewayProcess):
 
     def __init__(self, folder: Path, *, upstream: Provider, size: Size | None = None, core: int = GATEWAY_CORE) -> None:
         trust = {"SSL_CERT_FILE": str(upstream.authority)} if upstream.authority else {}
-        super().__init__(folder, config=configuration(upstream.url, size or Size()), environment=trust)
+        same = {"PYTHONHASHSEED": "0"}  # else each process lays its tables out in its own way, up to a tenth dearer
+        super().__init__(folder, config=configuration(upstream.url, size or Size()), environment=trust | same)
         self._core = core
 
     def start(self) -> Self:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.bench.machine import LOAD_CORE, pinned
 from tests.bench.systems import System
 
-_UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+_UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
 class Counted:
@@ -16,13 +16,20 @@ class Counted:
     def __init__(self, said: str) -> None:
         self.said = said
         self.requests = int(self._find(r"(\d+) requests in"))
+        self.seconds = self._time(self._find(r"requests in (\S+),")) / 1000
         self.bad = int(match[1]) if (match := re.search(r"Non-2xx or 3xx responses: (\d+)", said)) else 0
         self.p50_ms, self.p99_ms = self._latency("50%"), self._latency("99%")
 
     def _latency(self, percentile: str) -> float:
         found = re.search(rf"{re.escape(percentile)}\s+([\d.]+)(us|ms|s)\b", self.said)
         assert found is not None, self.said
-        return float(found[1]) * _UNITS_MS[found[2]]
+        return self._time(found[1] + found[2])
+
+    @staticmethod
+    def _time(said: str) -> float:
+        """In milliseconds."""
+        value = said.rstrip("mus")
+        return float(value) * _UNITS_MS[said[len(value) :]]
 
     def _find(self, pattern: str) -> str:
         found = re.search(pattern, self.said)
