@@ -10,9 +10,9 @@ this is CPU time, made to repeat itself within a few per cent on a busy machine 
 - client and provider are one thread of blocking sockets that moves one request, or one chunk, at a time, so that the
   gateway always does the same in the same order, never a batch whose size depends on who was scheduled when;
 - the gateway is the real process, and its CPU time the process's clock, in nanoseconds;
-- all run on one core, in turns, so that waking another one costs the same each time;
-- rounds take milliseconds and alternate with the reference, and the least of many counts, over several processes: what
-  disturbs only adds;
+- all run on the core that is quietest, in turns, so that waking another one costs the same each time;
+- rounds take a millisecond, less than another process runs at a stretch, and alternate with the reference; the least of
+  many counts, over several processes: what disturbs only adds;
 - cost is counted in *references*, a fixed piece of pure Python and of loopback traffic, so that neither a faster
   machine nor another build of Python moves it.
 
@@ -40,8 +40,9 @@ BUDGETS = Path(__file__).with_name("budget.json")
 GROWTH = 1.10
 
 REPEATS = 8  # processes: one lays out its memory up to a tenth worse than another, for its whole life
-WARM_UP, ROUNDS, REQUESTS, CHUNKS = 100, 80, 16, 64
+WARM_UP, ROUNDS, REQUESTS, CHUNKS = 100, 240, 4, 16
 PATIENCE_S = 10.0
+LOOK_S = 0.2  # twenty ticks of the kernel's idle time
 _MUCH = 65_536
 _UNIT = "reference"
 
@@ -49,7 +50,7 @@ Costs = dict[str, float]  # by path, in references; `least_us` in microseconds, 
 
 
 class Reference:
-    """A fixed piece of work of about a millisecond, half Python, half the kernel."""
+    """A fixed piece of work of about half a millisecond, half Python, half the kernel."""
 
     def __init__(self) -> None:
         self._ends = socket.socketpair()
@@ -58,11 +59,11 @@ class Reference:
     def run(self) -> None:
         sums: dict[int, int] = {}
         total = 0
-        for number in range(6000):
+        for number in range(3000):
             sums[number & 63] = total
             total += len(sums) + (number ^ 3)
         one, other = self._ends
-        for _ in range(400):
+        for _ in range(200):
             one.send(self._message)
             other.recv(_MUCH)
 
@@ -203,13 +204,23 @@ class Budget:
 
 @contextmanager
 def on_one_core() -> Iterator[int]:
-    """This process, and what it starts meanwhile, on the first core that it may use."""
+    """This process, and what it starts meanwhile, on the core that has the least to do."""
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
+    before = idle_ticks()
+    time.sleep(LOOK_S)
+    after = idle_ticks()
+    quiet = max(allowed, key=lambda core: after[core] - before[core])
+    os.sched_setaffinity(0, {quiet})
     try:
-        yield min(allowed)
+        yield quiet
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def idle_ticks() -> dict[int, int]:
+    """How long each core has been idle since the start of the machine."""
+    lines = (line.split() for line in Path("/proc/stat").read_text().splitlines())
+    return {int(fields[0][3:]): int(fields[4]) for fields in lines if fields[0][:3] == "cpu" and fields[0] != "cpu"}
 
 
 def measure(folder: Path, least_us: Costs) -> Costs:

@@ -30,6 +30,7 @@ FOLDER = ROOT / ".cache" / "profile"
 RATE = 500  # samples a second: the gateway stands still for each, and at 500 for under a tenth of the time
 LEAD_S = 1.0  # the load goes on before and after the sampling
 
+LOG = "log"  # of a QueueListener, which names it after its method
 LOOP = "event loop and kernel"
 AREAS = {
     "web": "server and parsing",
@@ -56,7 +57,9 @@ def area_of(stack: str) -> str:
     thread = THREAD.match(frames[0])
     name = (thread["name"] or "") if thread else ""
     if thread and name != "MainThread":
-        return f"thread {re.sub(r'[-_ ]?[0-9]+$', '', name) or 'without a name'}"
+        return (
+            f"thread {LOG if name.endswith('(_monitor)') else re.sub(r'[-_ ]?[0-9]+$', '', name) or 'without a name'}"
+        )
     for frame in reversed(frames):
         found = OURS.search(frame)
         if found:
