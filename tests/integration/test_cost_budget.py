@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench.budget import GROWTH, Costs, measure, read_budgets
 
-TRIES = 8  # of 4 s: a machine may be disturbed, or a process laid out badly; code that has become dearer is so in all
+TRIES = 8  # of 4 s: a machine may be disturbed for the whole of one; code that has become dearer is so in all
 
 
 def test_no_path_costs_a_tenth_more_than_its_budget(tmp_path: Path) -> None:
