@@ -4,6 +4,8 @@ import argparse
 import shutil
 import sys
 
+from tests.bench.upstreams import ROOT, SOURCE
+
 
 class Options(argparse.Namespace):
     rounds: int
@@ -17,6 +19,8 @@ def read_options(about: str | None, *, rounds: int, seconds: float) -> Options:
     parser.add_argument("--seconds", type=float, default=seconds, help="of each measure under load")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/")
     require("nginx", "wrk")
+    if not SOURCE.is_file():
+        sys.exit(f"The source of streams is not built: make {SOURCE.relative_to(ROOT)}")
     return parser.parse_args(namespace=Options())
 
 

@@ -14,7 +14,7 @@ from tests.bench.processes import Nginx, Started, free_port, wait_for_port
 from tests.integration.certificates import authority_of, make_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / ".cache" / "bench"
+SOURCE = ROOT / ".cache" / "bench" / "source"
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 ANSWER = {
@@ -73,7 +73,7 @@ class StreamUpstream(Started):
         frames = folder / "frames"
         frames.mkdir(exist_ok=True)
         write_frames(frames)
-        super().__init__(folder, LOAD_CORE, str(CACHE / "source"), str(self.port), str(frames))
+        super().__init__(folder, LOAD_CORE, str(SOURCE), str(self.port), str(frames))
         wait_for_port(self.port)
 
     @property
