@@ -77,6 +77,6 @@ def write(page: str, part: str, lines: Sequence[str]) -> None:
 
 def _ratio(taken: Taken, name: str, pair: tuple[str, str]) -> str:
     ours, theirs = (taken.by_system.get(system, {}).get(name, []) for system in pair)
-    if not ours or len(ours) != len(theirs) or not all(theirs):
+    if not ours or len(ours) != len(theirs) or min(theirs) <= 0 or min(ours) < 0:
         return ""
     return f"{taken.ratio(name, *pair):.2f}"

@@ -1,5 +1,7 @@
 """Parts of the benchmark as processes: each on its core, ended by its own id, its words in a file."""
 
+import os
+import signal
 import socket
 import subprocess
 import time
@@ -43,7 +45,12 @@ class Started:
         self.log = folder / f"{Path(command[0]).name}-{core}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                pinned(core, command), stdout=log, stderr=log, env=clean_environment(**(environment or {})), cwd=folder
+                pinned(core, command),
+                stdout=log,
+                stderr=log,
+                env=clean_environment(**(environment or {})),
+                cwd=folder,
+                start_new_session=True,
             )
 
     @property
@@ -54,11 +61,13 @@ class Started:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.process.terminate()
+        # its whole group: some programs are a wrapper that would leave the real one behind
+        if self.process.poll() is None:
+            os.killpg(self.pid, signal.SIGTERM)
         try:
             self.process.wait(READY_WITHIN_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.killpg(self.pid, signal.SIGKILL)
             self.process.wait()
 
 
