@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8080
 AIDER := $(shell $(PYTHON) -c 'import sys; sys.version_info < (3, 13) and print(".cache/agents/aider/.done")')
 
-.PHONY: run test agents unit check faults bench format lock proxies clean
+.PHONY: run test agents unit check faults bench bench-peers profile format lock proxies clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.runtime
@@ -29,8 +29,14 @@ faults: $(VENV)/.dev .cache/mongod/mongod
 	$(BIN)/python -m tests.faults.kills --store mongo --gateway-kills 500 --mongod-kills 200
 	$(BIN)/python -m tests.faults.flaky && $(BIN)/python -m tests.faults.dying_proxies
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev .cache/bench/source
 	$(BIN)/python -m tests.bench.run --write
+
+bench-peers: $(VENV)/.dev .cache/bench/source
+	$(BIN)/python -m tests.bench.peers --write
+
+profile: $(VENV)/.dev .cache/bench/source
+	$(BIN)/python -m tests.bench.profile --write
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format && $(BIN)/ruff check --fix
@@ -71,5 +77,8 @@ $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
 .cache/agents/aider/.done: tests/agents/aider.lock
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/$(PIP_SYNC) $< && touch $@
+
+.cache/bench/source: tests/bench/source.c
+	mkdir -p $(@D) && cc -O2 -Wall -o $@ $<
 
 NPM_CI = mkdir -p $(@D) && cp $^ $(@D) && $(BIN)/npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error && touch $@

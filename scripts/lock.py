@@ -15,5 +15,7 @@ NPM += ["--omit-lockfile-registry-resolved", "--no-audit", "--no-fund", "--silen
 subprocess.run([*COMPILE, "pyproject.toml", "-o", "requirements.lock"], check=True)
 subprocess.run([*COMPILE, "pyproject.toml", "--group", "dev", "-o", "requirements-dev.lock"], check=True)
 subprocess.run([*COMPILE, "tests/agents/aider.txt", "-o", "tests/agents/aider.lock"], check=True)
-for folder in ("tests/sdks", "tests/agents"):
+for peer in ("litellm", "sglang"):
+    subprocess.run([*COMPILE, f"tests/bench/peers/{peer}.txt", "-o", f"tests/bench/peers/{peer}.lock"], check=True)
+for folder in ("tests/sdks", "tests/agents", "tests/bench/peers/portkey"):
     subprocess.run(NPM, cwd=folder, check=True)

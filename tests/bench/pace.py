@@ -1,22 +1,30 @@
 """Requests at a fixed pace, whatever the answers do: latency is counted from when each was due.
 
-    python -m tests.bench.pace PORT PATH RATE SECONDS HEADERS_JSON
+    python -m tests.bench.pace SPEC      a JSON object: port, request, rate, seconds
 
 prints one JSON object. A closed loop would wait for a slow answer and so leave out the requests that it would have hit.
 """
 
 import asyncio
+import gc
 import json
 import sys
 import time
 from collections import deque
 from typing import Any, cast
 
+import msgspec
 import uvloop
 
-BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 900}], "max_tokens": 10}).encode()
 CONNECTIONS = 64
 SETTLE_S = 5.0
+
+
+class Spec(msgspec.Struct, kw_only=True):
+    port: int
+    request: bytes
+    rate: int
+    seconds: float
 
 
 class Client(asyncio.Protocol):
@@ -29,7 +37,7 @@ class Client(asyncio.Protocol):
         self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own is not derived from it
         self._idle.append(self)
 
     def send(self, request: bytes, due_s: float) -> None:
@@ -51,24 +59,22 @@ class Client(asyncio.Protocol):
             self._idle.append(self)
 
 
-async def load(port: int, path: str, *, rate: int, seconds: float, headers: dict[str, str]) -> dict[str, Any]:
-    named = {"host": "bench", "content-type": "application/json", "content-length": str(len(BODY)), **headers}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
-    request = f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + BODY
+async def load(spec: Spec) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     idle: deque[Client] = deque()
     taken_s: list[float] = []
     for _ in range(CONNECTIONS):
-        await loop.create_connection(lambda: Client(idle, taken_s), "127.0.0.1", port)
-    total, late = int(rate * seconds), 0
+        await loop.create_connection(lambda: Client(idle, taken_s), "127.0.0.1", spec.port)
+    gc.freeze()  # the load's own pauses are not the system's
+    total, late = int(spec.rate * spec.seconds), 0
     began_s = time.perf_counter()  # uvloop's own time counts whole milliseconds
     for number in range(total):
-        due_s = began_s + number / rate
+        due_s = began_s + number / spec.rate
         while (wait_s := due_s - time.perf_counter()) > 0 or not idle:
             assert wait_s > -SETTLE_S, "no answer comes"
             await asyncio.sleep(max(0.0, wait_s))
-        late += time.perf_counter() - due_s > 1 / rate
-        idle.popleft().send(request, due_s)
+        late += time.perf_counter() - due_s > 1 / spec.rate
+        idle.popleft().send(spec.request, due_s)
     deadline_s = loop.time() + SETTLE_S
     while len(taken_s) < total and loop.time() < deadline_s:
         await asyncio.sleep(0.01)
@@ -83,6 +89,5 @@ async def load(port: int, path: str, *, rate: int, seconds: float, headers: dict
 
 
 if __name__ == "__main__":
-    _port, _path, _rate, _seconds, _headers = sys.argv[1:]
-    _measured = load(int(_port), _path, rate=int(_rate), seconds=float(_seconds), headers=json.loads(_headers))
-    sys.stdout.write(json.dumps(uvloop.run(_measured)) + "\n")
+    _spec = msgspec.json.decode(sys.argv[1], type=Spec)
+    sys.stdout.write(json.dumps(uvloop.run(load(_spec))) + "\n")

@@ -1,138 +1,120 @@
-"""What is measured, started on its core and stopped by its process id: nginx as the yardstick, trollproxy, peers."""
+"""What is measured, and how it is asked: nginx as the yardstick, trollproxy, other gateways."""
 
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from tests.bench.machine import GATEWAY_CORE, LOAD_CORE, pinned
-from tests.bench.upstreams import json_config, proxy_config
-from tests.e2e.process import GatewayProcess, clean_environment
+import msgspec
 
-READY_WITHIN_S = 30.0
-CREDIT_USD = 1_000_000  # nobody runs dry in a benchmark
+from tests.bench import asked
+from tests.bench.asked import FEW_HEADERS, SDK_HEADERS, Dialect, Pattern
+from tests.bench.machine import GATEWAY_CORE, pin, rss_kb
+from tests.bench.processes import READY_WITHIN_S
+from tests.e2e.process import GatewayProcess
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+CREDIT_USD = 9_000_000  # nobody runs dry in a benchmark
 
 
-def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-@dataclass
+@dataclass(frozen=True)
 class System:
-    """Something that takes requests on a port. `path` and `headers` are how it is asked."""
+    """Something that takes requests on a port, and in whose words it is asked."""
 
     name: str
     port: int
     pid: int
-    path: str = "/v1/chat/completions"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    dialect: Dialect = "openai"
     model: str = "m"
+    headers: Mapping[str, str] = field(default_factory=dict)  # that it needs beside those of every client
+    rest_kb: int = 0  # its memory before anything was asked
+    strays: int = 0  # requests of its own that it may send to the provider meanwhile
+
+    @property
+    def path(self) -> str:
+        return asked.PATHS[self.dialect]
+
+    def speaking(self, dialect: Dialect, model: str, name: str) -> "System":
+        return replace(self, dialect=dialect, model=model, name=name)
+
+    def rested(self) -> "System":
+        return replace(self, rest_kb=rss_kb(self.pid))
+
+    def named_headers(self, *, is_sdk: bool = False) -> dict[str, str]:
+        return {**(SDK_HEADERS if is_sdk else FEW_HEADERS), **self.headers}
+
+    def body(self, pattern: Pattern | None = None) -> bytes:
+        return asked.body(self.dialect, self.model, pattern)
+
+    def request(self, pattern: Pattern | None = None, *, is_sdk: bool = False) -> bytes:
+        return asked.request(self.path, self.named_headers(is_sdk=is_sdk), self.body(pattern))
 
 
-class Started:
-    """A process on a core, stopped with the block."""
+class Provider(Protocol):
+    """What the gateway must know of whom it asks."""
 
-    def __init__(self, folder: Path, core: int, *command: str) -> None:
-        self._log = (folder / f"{Path(command[0]).name}-{core}.log").open("ab")
-        self.process = subprocess.Popen(
-            pinned(core, command), stdout=self._log, stderr=self._log, env=clean_environment(), cwd=folder
-        )
+    @property
+    def url(self) -> str: ...
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.process.terminate()
-        self.process.wait(READY_WITHIN_S)
-        self._log.close()
+    @property
+    def authority(self) -> Path | None: ...
 
 
-class Nginx(Started):
-    """nginx with a configuration of ours."""
+class Size(msgspec.Struct, frozen=True):
+    """How much the gateway's configuration holds beside what is asked for."""
 
-    def __init__(self, folder: Path, core: int, *, port: int, config: str) -> None:
-        path = folder / f"nginx-{port}.conf"
-        path.write_text(config)
-        self.port = port
-        super().__init__(folder, core, "nginx", "-c", str(path))
-        wait_for_port(port)
+    models: int = 1
+    upstream_keys: int = 1
 
 
-def json_upstream(folder: Path) -> Nginx:
-    port = free_port()
-    return Nginx(folder, LOAD_CORE, port=port, config=json_config(folder, port))
-
-
-class StreamUpstream(Started):
-    """The source of streams."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        super().__init__(folder, LOAD_CORE, sys.executable, "-m", "tests.bench.upstreams", str(self.port))
-        wait_for_port(self.port)
-
-
-def nginx_proxy(folder: Path, *, upstream: int) -> Nginx:
-    port = free_port()
-    return Nginx(folder, GATEWAY_CORE, port=port, config=proxy_config(folder, port, upstream=upstream))
+def configuration(upstream: str, size: Size) -> dict[str, Any]:
+    """Model `m` speaks OpenAI's format, model `a` Anthropic's."""
+    keys = [f"upstream-key-{number:06d}" for number in range(size.upstream_keys)]
+    pricing = {"input": 1, "output": 4}
+    more = [{"id": f"model-{number}", "upstream": "o", "pricing": pricing} for number in range(size.models - 1)]
+    return {
+        "limits": {"proRpm": 10_000_000, "devRpm": 10_000_000},
+        "upstreams": {
+            "o": {"baseUrl": upstream, "formats": ["openai"], "keys": keys},
+            "a": {"baseUrl": upstream, "formats": ["anthropic"], "keys": keys},
+        },
+        "models": [
+            {"id": "m", "upstream": "o", "pricing": pricing},
+            {"id": "a", "upstream": "a", "pricing": pricing},
+            *more,
+        ],
+        "demo": False,
+    }
 
 
 class Trollproxy(GatewayProcess):
-    """The gateway as it is by default: SQLite, journal, limits, holds, metrics and an access log."""
+    """The gateway as it is by default: SQLite, journal, limits, holds, metrics and its log."""
 
-    def __init__(self, folder: Path, *, upstream: int, formats: tuple[str, ...] = ("openai",)) -> None:
-        config: dict[str, Any] = {
-            "limits": {"proRpm": 10_000_000, "devRpm": 10_000_000},
-            "upstreams": {"u": {"baseUrl": f"http://127.0.0.1:{upstream}", "formats": list(formats), "apiKey": "k"}},
-            "models": [{"id": "m", "upstream": "u", "pricing": {"input": 1, "output": 4}}],
-            "demo": False,
-        }
-        super().__init__(folder, config=config)
+    def __init__(self, folder: Path, *, upstream: Provider, size: Size | None = None, core: int = GATEWAY_CORE) -> None:
+        trust = {"SSL_CERT_FILE": str(upstream.authority)} if upstream.authority else {}
+        same = {"PYTHONHASHSEED": "0"}  # else each process lays its tables out in its own way, up to a tenth dearer
+        super().__init__(folder, config=configuration(upstream.url, size or Size()), environment=trust | same)
+        self._core = core
 
     def start(self) -> Self:
         super().start()
-        assert self._process is not None
-        subprocess.run(pinned_pid(self._process.pid), check=True, stdout=subprocess.DEVNULL)
+        pin(self.pid, self._core)
         self.command("user-credit", "admin", str(CREDIT_USD), "--wallet", "legacy")
         self.signal(signal.SIGHUP)  # it learns of the money at once
-        self.system = System(
-            "trollproxy", self.port, self._process.pid, headers={"authorization": f"Bearer {self.key}"}
-        )
+        self.system = System("trollproxy", self.port, self.pid, headers={"authorization": f"Bearer {self.key}"})
         return self
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
-def pinned_pid(pid: int) -> list[str]:
-    return ["taskset", "-a", "-c", "-p", str(GATEWAY_CORE), str(pid)]
 
-
-def ask_once(system: System, body: bytes) -> tuple[int, bytes]:
+def ask_once(system: System, pattern: Pattern | None = None) -> tuple[int, bytes]:
     """One request, as the load will send them."""
     connection = HTTPConnection("127.0.0.1", system.port, timeout=READY_WITHIN_S)
-    headers = {"content-type": "application/json", **system.headers}
-    connection.request("POST", system.path, body, headers)
+    connection.request("POST", system.path, system.body(pattern), system.named_headers())
     response = connection.getresponse()
     answered = response.status, response.read()
     connection.close()
