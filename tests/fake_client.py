@@ -15,6 +15,7 @@ class FakeClientStream:
         self.is_started = False
         self.is_ended = False
         self.is_gone = False
+        self.is_full = True  # one that takes slowly: whoever writes waits after each piece
         self._checkpoints = checkpoints or Checkpoints()
         self._gone_after = gone_after
         self._when_gone: Callable[[], object] | None = None

@@ -5,7 +5,7 @@ Every call that awaits in production awaits a `Checkpoints` here, so a test can 
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -327,6 +327,12 @@ class FakeReply:
         if isinstance(piece, Exception):
             raise piece
         return piece
+
+    async def each(self, take: Callable[[bytes], bool]) -> bool:
+        while piece := await self.read():
+            if not take(piece):
+                return False
+        return True
 
     async def read_all(self, limit: int) -> bytes:
         body = b""

@@ -158,6 +158,11 @@ class UpstreamReply(Protocol):
     async def read(self) -> bytes:
         """The next piece of the body as it arrived, b"" at the end; UpstreamBroken if it was cut short."""
 
+    async def each(self, take: Callable[[bytes], bool]) -> bool:
+        """Give `take` the pieces of the body, each in the very moment that it arrives, until the end or until it says
+        that it takes no more now; whether that was the end. Raises as `read` does, and what `take` raises.
+        """
+
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body; UpstreamBroken if it is longer than `limit` bytes."""
 
@@ -198,6 +203,10 @@ class ClientStream(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send a piece; to a client that is gone, do nothing."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to `drain` before more is written."""
 
     def when_gone(self, call: Callable[[], object] | None) -> None:
         """Whom to tell when the client hangs up: at once if it has. One at a time; None: nobody."""

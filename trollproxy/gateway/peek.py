@@ -6,6 +6,7 @@ its first token or its end, but only for a short time: what comes later is for t
 """
 
 import asyncio
+from collections.abc import Callable
 
 from trollproxy.errors import GatewayError, UpstreamBroken
 from trollproxy.gateway.visit import Visit
@@ -39,9 +40,9 @@ class Peeked:
         self._reply = reply
         self._visit: Visit | None = visit
 
-    async def read(self) -> bytes:
-        """The next piece of a stream."""
-        return await self._reply.read()
+    async def each(self, take: Callable[[bytes], bool]) -> bool:
+        """The rest of a stream (`ports.UpstreamReply.each`)."""
+        return await self._reply.each(take)
 
     def close(self) -> None:
         self._reply.close()

@@ -52,19 +52,31 @@ class Relay:
             exchange.first_token_s = exchange.clock.monotonic()
         self._settle()
         client.send(reply.status, [JSON, *self._headers], reply.body)
-        await client.drain()
+        if client.is_full:
+            await client.drain()
 
     async def _stream(self, reply: Peeked, meter: StreamMeter) -> None:
+        client = self._client
+
+        def take(piece: bytes) -> bool:
+            self._pass_on(meter.feed(piece), meter)
+            return not (meter.is_complete or client.is_full)
+
         with self._pulse:
-            await self._pass_on(reply.body, meter)
-            while not (meter.is_complete or reply.is_over) and (piece := await reply.read()):
-                await self._pass_on(meter.feed(piece), meter)
+            self._pass_on(reply.body, meter)
+            is_over = reply.is_over
+            while not (is_over or meter.is_complete):
+                if client.is_full:
+                    await client.drain()
+                is_over = await reply.each(take)
         if not reply.is_over:
-            await self._pass_on(meter.finish(), meter)
+            self._pass_on(meter.finish(), meter)
         if not (meter.is_complete or meter.may_end):
             raise UpstreamBroken("The provider's stream ended before it was complete.")
         self._settle()
-        self._client.end()
+        client.end()
+        if client.is_full:
+            await client.drain()
         await _read_out(reply)
 
     def _settle(self) -> None:
@@ -74,13 +86,12 @@ class Relay:
             exchange.error = ClientGone("The client hung up.")
         self._billing.settle(exchange)
 
-    async def _pass_on(self, events: bytes, meter: StreamMeter) -> None:
+    def _pass_on(self, events: bytes, meter: StreamMeter) -> None:
         self._take(meter)
         if meter.is_complete:
             self._settle()
         if events:
             self._write(events)
-            await self._client.drain()
         if meter.error is not None:
             raise meter.error
 
@@ -115,5 +126,4 @@ async def _read_out(reply: Peeked) -> None:
     """What comes behind the last event frees the connection for the next request; how it ends no longer matters."""
     with suppress(GatewayError, TimeoutError):
         async with asyncio.timeout(READ_OUT_S):
-            while await reply.read():
-                pass
+            await reply.each(lambda _: True)

@@ -73,6 +73,34 @@ class Reply:
             await self._wait()
         return self.take()
 
+    async def each(self, take: Callable[[bytes], bool]) -> bool:
+        assert self.on_progress is None, "two read one reply"
+        ended = Signal(asyncio.get_running_loop())
+        is_taking, failed = True, None
+
+        def go_on() -> None:
+            nonlocal is_taking, failed
+            try:
+                if self._pieces:
+                    is_taking = take(self.take())
+            except BaseException as error:  # it is the coroutine's, which waits for it
+                is_taking, failed = False, error
+            if not is_taking or self.is_complete or self.error is not None:
+                self.on_progress = None
+                ended.fire()
+
+        self.on_progress = go_on
+        try:
+            go_on()
+            await ended
+        finally:
+            self.on_progress = None
+        if failed is not None:
+            raise failed
+        if is_taking and self.error is not None:
+            raise self.error
+        return is_taking
+
     async def read_all(self, limit: int) -> bytes:
         if self.is_complete and self.buffered_bytes <= limit:
             return self.take()

@@ -54,6 +54,10 @@ class TransportStream:
         return self._transport is None or self._transport.is_closing()
 
     @property
+    def is_full(self) -> bool:
+        return self._protocol.writing_paused
+
+    @property
     def keep_alive(self) -> bool:
         """Whether another request may follow on the connection: only after a complete answer."""
         return self._keep_alive and self._is_ended
