@@ -94,20 +94,14 @@ class House:
         return [Caller(key, account) for key, account in zip(keys, accounts, strict=False)]
 
     def arrive(self, caller: Caller, kind: Kind) -> Exchange:
-        exchange = Exchange(REQUEST, new_request_id(), CLOCK)
+        exchange = Exchange.begin(REQUEST, new_request_id(), CLOCK)
         exchange.caller, exchange.model, exchange.supplier = caller, self.model, self.supplier
         exchange.ask = Ask(model="gpt-5-mini", stream=kind.is_streamed, max_output_tokens=400)
         exchange.upstream_model, exchange.input_bytes = "gpt-5-mini", 4000
         return exchange
 
 
-async def _no_body() -> bytes:
-    return b""
-
-
-REQUEST = ClientRequest(
-    format=OPENAI_CHAT, entry=Entry(), headers={}, credential="", peer="", wallet="legacy", read_body=_no_body
-)
+REQUEST = ClientRequest(format=OPENAI_CHAT, entry=Entry(), headers={}, credential="", peer="", wallet="legacy")
 
 
 def answer(exchange: Exchange, number: int) -> None:

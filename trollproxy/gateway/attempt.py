@@ -116,9 +116,7 @@ class Attempts:
         visit.succeed(chance=self._chance())
         return peeked
 
-    async def _race(
-        self, journey: Journey, first: Visit, *, intend: Intend, is_wanted: Callable[[], bool]
-    ) -> Peeked:
+    async def _race(self, journey: Journey, first: Visit, *, intend: Intend, is_wanted: Callable[[], bool]) -> Peeked:
         """Several at a time. The intent names the first; before anything is relayed, it names the winner, with what the
         others cost us.
         """

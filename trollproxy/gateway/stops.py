@@ -24,7 +24,6 @@ class SentHead(NamedTuple):
 SentHeads = dict[tuple[object, ...], SentHead]  # by all that they are made of; `calls` bounds their number
 
 
-
 class State(NamedTuple):
     """What is known by experience of a provider, or of it and one model; other requests and models share it."""
 

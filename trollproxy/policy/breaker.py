@@ -70,7 +70,17 @@ class _Window:
 class Breaker:
     """One provider and one model."""
 
-    __slots__ = ("_opened_in_row", "_permit", "_policy", "_probe_until_s", "_term", "_until_s", "_window", "changes", "state")
+    __slots__ = (
+        "_opened_in_row",
+        "_permit",
+        "_policy",
+        "_probe_until_s",
+        "_term",
+        "_until_s",
+        "_window",
+        "changes",
+        "state",
+    )
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy

@@ -45,7 +45,7 @@ class RetryBudget:
 
     def add(self) -> None:
         self.left += self._share
-        if self.left > self._burst:  # `min` would cost more than all of this
+        if self.left > self._burst:  # noqa: PLR1730 - with every request, and `min` costs four times as much
             self.left = self._burst
 
     def take(self) -> bool:

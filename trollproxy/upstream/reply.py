@@ -83,7 +83,7 @@ class Reply:
             try:
                 if self._pieces:
                     is_taking = take(self.take())
-            except BaseException as error:  # it is the coroutine's, which waits for it
+            except Exception as error:  # noqa: BLE001 - it is the waiting coroutine's, which raises it
                 is_taking, failed = False, error
             if not is_taking or self.is_complete or self.error is not None:
                 self.on_progress = None

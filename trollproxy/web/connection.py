@@ -165,7 +165,7 @@ class Connection(RequestHandler):
 
     @property
     def _is_returning(self) -> bool:
-        """aiohttp has answered, and takes a turn of the loop or two until it waits for the next request."""
+        """Aiohttp has answered, and takes a turn of the loop or two until it waits for the next request."""
         is_done = not (self._request_in_progress or self._messages or self._close or self._force_close)
         return is_done and self._request_count > 0 and self._task_handler is not None
 
@@ -198,7 +198,7 @@ class Connection(RequestHandler):
             self._close = True
 
     def _process_keepalive(self) -> None:
-        """aiohttp takes the connection for idle while something goes the short way."""
+        """Aiohttp takes the connection for idle while something goes the short way."""
         if self._errand is None:
             super()._process_keepalive()
         else:

@@ -66,4 +66,3 @@ def shape_of(data: bytes) -> Shape | None:
         return None
     body_at = end + len(END)
     return data[:at] + data[digits_end:body_at], int(digits), body_at
-

@@ -1,6 +1,7 @@
 """The raw handlers of the model endpoints: from an aiohttp request to the pipeline, and nothing in between."""
 
 import asyncio
+
 import msgspec
 from aiohttp import web
 

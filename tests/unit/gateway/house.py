@@ -176,9 +176,7 @@ class House:
         self.clock.advance(seconds)
 
     def request(self, key: str | None = KEY, wire: Format = OPENAI_CHAT) -> ClientRequest:
-        return ClientRequest(
-            format=wire, entry=Entry(), headers={}, credential=key, peer="1.1.1.1", wallet="legacy"
-        )
+        return ClientRequest(format=wire, entry=Entry(), headers={}, credential=key, peer="1.1.1.1", wallet="legacy")
 
     def arriving(self, body: bytes) -> Callable[[], Awaitable[bytes]]:
         async def read_body() -> bytes:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.aio import run
-from tests.unit.gateway.house import House, ask
+from tests.unit.gateway.house import House
 from trollproxy.errors import Overloaded
 from trollproxy.gateway.gate import Gate
 
