@@ -17,16 +17,17 @@ class Errand:
 
     __slots__ = ("_awaited", "_cancelling", "_coroutine", "_done", "_loop", "_must_cancel")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], done: Done, loop: asyncio.AbstractEventLoop) -> None:
-        self._coroutine: Coroutine[Any, Any, None] | None = coroutine
+    def __init__(self, done: Done, loop: asyncio.AbstractEventLoop) -> None:
+        self._coroutine: Coroutine[Any, Any, None] | None = None
         self._done = done
         self._loop = loop
         self._awaited: Any = None
         self._cancelling = 0
         self._must_cancel = False
 
-    def run(self) -> None:
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Go as far as it goes without waiting."""
+        self._coroutine = coroutine
         self._step()
 
     def cancel(self, msg: object = None) -> bool:  # noqa: ARG002 - as a Task has it

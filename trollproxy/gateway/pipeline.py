@@ -15,7 +15,7 @@ from trollproxy.errors import ClientGone, GatewayError, NotFound, RateLimited
 from trollproxy.gateway.attempt import Attempts
 from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.callers import Callers
-from trollproxy.gateway.exchange import Body, ClientRequest, Exchange
+from trollproxy.gateway.exchange import Body, Carrier, ClientRequest, Exchange
 from trollproxy.gateway.gate import Gate
 from trollproxy.gateway.journey import Journey
 from trollproxy.gateway.observer import Observer
@@ -59,9 +59,11 @@ class Pipeline:
         self._carriers = carriers
         self._observer = observer
 
-    async def serve(self, request: ClientRequest, client: ClientStream, body: Body) -> None:
-        """Serve one request to its end. Raises nothing but cancellation."""
-        task = asyncio.current_task()
+    async def serve(
+        self, request: ClientRequest, client: ClientStream, body: Body, *, task: Carrier | None = None
+    ) -> None:
+        """Serve one request to its end, in this task. Raises nothing but cancellation."""
+        task = task or asyncio.current_task()
         assert task is not None
         exchange = self._gate.enter(request, task)
         client.when_gone(task.cancel)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp import hdrs, web
@@ -21,7 +21,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from trollproxy.gateway.errand import Errand
-from trollproxy.gateway.exchange import ClientRequest
+from trollproxy.gateway.exchange import Carrier, ClientRequest
+from trollproxy.ports import ClientStream
 from trollproxy.web.client_stream import TransportStream
 from trollproxy.web.heads import Heads, Shape, shape_of
 from trollproxy.web.peers import TrustedNetworks
@@ -46,11 +47,19 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_ip: int
 
 
+class Serve(Protocol):
+    """Carries one request through the house."""
+
+    def __call__(
+        self, request: ClientRequest, client: ClientStream, body: bytes, *, task: Carrier
+    ) -> Coroutine[Any, Any, None]: ...
+
+
 class Known(msgspec.Struct, frozen=True):
     """The heads that are known, and who serves the requests that have them."""
 
     heads: Heads
-    serve: Callable[[ClientRequest, TransportStream, bytes], Coroutine[Any, Any, None]]
+    serve: Serve
 
 
 class Connection(RequestHandler):
@@ -160,8 +169,8 @@ class Connection(RequestHandler):
 
     def _go(self, request: ClientRequest, body: bytes) -> None:
         stream = self.stream = TransportStream(self, keep_alive=True)
-        self._errand = Errand(self._known.serve(request, stream, body), self._arrive, self._loop)
-        self._errand.run()
+        errand = self._errand = Errand(self._arrive, self._loop)
+        errand.run(self._known.serve(request, stream, body, task=errand))
 
     @property
     def _is_returning(self) -> bool:
