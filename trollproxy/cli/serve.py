@@ -5,6 +5,7 @@ must not end has ended, so that systemd starts the gateway anew.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -51,6 +52,8 @@ async def _run(gateway: Gateway, settings: Settings) -> int:
         await gateway.open()
         found = await welcome(gateway.store, gateway.office(), wallets=gateway.wallets, random_bytes=os.urandom)
         await gateway.listen()
+        gc.collect()
+        gc.freeze()  # what was loaded stays for good: the collector would hold up requests by looking at it again
     except BaseException:
         stop.cancel()
         await gateway.close()
