@@ -115,7 +115,7 @@ def serve(billing: Billing, exchange: Exchange, number: int) -> float:
     billing.hold(exchange)
     billing.intend(exchange)
     if exchange.ask is not None and exchange.ask.stream:
-        billing.progress(exchange)
+        billing.progress(exchange, CLOCK.monotonic())
     answer(exchange, number)
     began_s = time.perf_counter()
     billing.settle(exchange)

@@ -61,12 +61,11 @@ class Billing:
             self._sink.intend(intent)
             exchange.intent = intent
 
-    def progress(self, exchange: Exchange) -> None:
+    def progress(self, exchange: Exchange, now_s: float) -> None:
         """Put down what has been relayed: at the first token, then about once a second."""
-        now_s = exchange.clock.monotonic()
-        if exchange.intent is None or now_s - exchange.progress_s < PROGRESS_S:
+        if now_s < exchange.progress_due_s or exchange.intent is None:
             return
-        exchange.progress_s = now_s
+        exchange.progress_due_s = now_s + PROGRESS_S
         self._sink.progress(
             Progress(
                 request_id=exchange.request_id,

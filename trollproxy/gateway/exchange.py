@@ -86,7 +86,7 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
     attempts: list[Attempt] = []  # as they ended; the policy bounds their number
     lost_cost_nusd: int = 0  # what tries cost us whose answer nobody got
     intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
-    progress_s: float = float("-inf")
+    progress_due_s: float = 0.0  # when to put down what has been relayed: first with the first token
     is_sent: bool = False  # a provider may have seen it
     input_bytes: int = 0
     body_hash: int = 0  # by which the same request is known again

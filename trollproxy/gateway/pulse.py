@@ -6,21 +6,19 @@ from types import TracebackType
 
 
 class Pulse:
-    """Inside the context, `beat` is called before a silence is `silence_s` long. `note` says that something was sent.
+    """Inside the context, `beat` is called before a silence is `silence_s` long. Who sends something sets `is_quiet`
+    to False.
 
-    It looks twice in that time and reads no clock, so that noting costs one assignment.
+    It looks twice in that time and reads no clock, so that a word costs that one assignment.
     """
 
-    __slots__ = ("_beat", "_is_quiet", "_period_s", "_timer")
+    __slots__ = ("_beat", "_period_s", "_timer", "is_quiet")
 
     def __init__(self, silence_s: float, beat: Callable[[], object]) -> None:
         self._period_s = silence_s / 2
         self._beat = beat
-        self._is_quiet = False
+        self.is_quiet = False
         self._timer: asyncio.TimerHandle | None = None
-
-    def note(self) -> None:
-        self._is_quiet = False
 
     def __enter__(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._period_s, self._look)
@@ -32,7 +30,7 @@ class Pulse:
             self._timer.cancel()
 
     def _look(self) -> None:
-        if self._is_quiet:
+        if self.is_quiet:
             self._beat()
-        self._is_quiet = True
+        self.is_quiet = True
         self._timer = asyncio.get_running_loop().call_later(self._period_s, self._look)

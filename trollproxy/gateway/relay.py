@@ -102,10 +102,12 @@ class Relay:
             exchange.output_bytes = meter.text_bytes
         if meter.is_complete or meter.may_end:
             exchange.is_empty = not meter.has_output
-        if meter.has_output:
-            if exchange.first_token_s is None:
-                exchange.first_token_s = exchange.clock.monotonic()
-            self._billing.progress(exchange)
+        if not meter.has_output:
+            return
+        now_s = exchange.clock.monotonic()
+        if exchange.first_token_s is None:
+            exchange.first_token_s = now_s
+        self._billing.progress(exchange, now_s)
 
     def _write(self, events: bytes) -> None:
         if not self._client.is_started:
@@ -114,7 +116,7 @@ class Relay:
             # nginx would otherwise gather the stream into its buffers.
             self._client.start(200, [*headers, ("x-accel-buffering", "no"), *self._headers])
         self._client.write(events)
-        self._pulse.note()
+        self._pulse.is_quiet = False
 
     def _keep_alive(self) -> None:
         """Say that it still runs. It begins the answer if need be: an error can then only be told inside the stream."""

@@ -66,7 +66,6 @@ class Connection(asyncio.Protocol):
         "_is_dropped",
         "_is_interim",
         "_is_proxied",
-        "_is_reading_paused",
         "_is_until_close",
         "_is_writing_paused",
         "_keeps_alive",
@@ -81,6 +80,7 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_transport",
         "_unsent",
+        "is_reading_paused",
         "served",
     )
 
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._reply: weakref.ref[Reply] | None = None
         self._receiving: Reply | None = None  # the same, held while the parser calls back
         self._unsent: memoryview | None = None
-        self._is_writing_paused = self._is_reading_paused = self._is_dropped = False
+        self._is_writing_paused = self.is_reading_paused = self._is_dropped = False
         self._phase: Phase = "idle"
         self._deadline_s = self._armed_for_s = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -191,7 +191,10 @@ class Connection(asyncio.Protocol):
             return
         if reply.buffered_bytes > MAX_UNREAD_BYTES:
             self._pause()
-        self._renew_deadline()
+        if self._phase == "body" and not self.is_reading_paused and self._unsent is None:
+            self._deadline_s = self._loop.time() + self._timeouts.idle_s  # later than before, so the timer stands
+        else:
+            self._renew_deadline()
         reply.wake()
 
     def _finish(self, reply: Reply) -> None:
@@ -206,14 +209,14 @@ class Connection(asyncio.Protocol):
         reply.finish()
 
     def _pause(self) -> None:
-        if not self._is_reading_paused and self.is_usable and self._transport is not None:
-            self._is_reading_paused = True
+        if not self.is_reading_paused and self.is_usable and self._transport is not None:
+            self.is_reading_paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """The reader has taken what was buffered."""
-        if self._is_reading_paused:
-            self._is_reading_paused = False
+        if self.is_reading_paused:
+            self.is_reading_paused = False
             if self.is_usable and self._transport is not None:
                 self._transport.resume_reading()
                 self._renew_deadline()
@@ -319,7 +322,7 @@ class Connection(asyncio.Protocol):
     # The one timer
 
     def _renew_deadline(self) -> None:
-        if self._is_reading_paused:
+        if self.is_reading_paused:
             self._set_deadline(math.inf, "body")  # it is us who keep the provider waiting
         elif self._unsent is not None:
             self._set_deadline(self._timeouts.idle_s, "sending")

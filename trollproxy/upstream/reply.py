@@ -15,6 +15,8 @@ from trollproxy.upstream.signal import Signal
 class Source(Protocol):
     """The connection, as far as its reply needs it."""
 
+    is_reading_paused: bool
+
     def resume(self) -> None:
         """The reader has taken what was buffered."""
 
@@ -60,7 +62,7 @@ class Reply:
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self.buffered_bytes = 0
-        if self.connection is not None:
+        if self.connection is not None and self.connection.is_reading_paused:
             self.connection.resume()
         return data
 

@@ -84,9 +84,11 @@ class TransportStream:
             self._begin(status, headers, framing=b"")
 
     def write(self, data: bytes) -> None:
+        transport = self._transport
         assert self.is_started
         assert not self._is_ended
-        self._put(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        if transport is not None and not transport.is_closing():
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     async def drain(self) -> None:
         if self._protocol.writing_paused and not self.is_gone:

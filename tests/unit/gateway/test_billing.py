@@ -241,10 +241,10 @@ def test_progress_is_put_down_at_the_first_token_and_then_once_a_second() -> Non
         billing.intend(exchange)
         for output_bytes in range(10, 41, 10):
             exchange.output_bytes = output_bytes
-            billing.progress(exchange)
+            billing.progress(exchange, house.clock.clock.monotonic())
             house.clock.advance(PROGRESS_S / 2)
         exchange.usage, exchange.is_usage_final = Usage(uncached=7), True
-        billing.progress(exchange)
+        billing.progress(exchange, house.clock.clock.monotonic())
         billing.settle(exchange)
         assert [(p.output_bytes, p.usage, p.is_usage_final) for p in house.sink.progresses] == [
             (10, None, False),
@@ -285,7 +285,7 @@ def test_before_the_first_token_there_is_no_progress() -> None:
 def test_an_exchange_that_was_not_intended_makes_no_progress() -> None:
     async def scene(house: House) -> None:
         billing, exchange = billed(house)
-        billing.progress(exchange)
+        billing.progress(exchange, house.clock.clock.monotonic())
         billing.settle(exchange)
         assert house.sink.entries == []
 
