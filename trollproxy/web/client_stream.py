@@ -29,6 +29,7 @@ class TransportStream:
         "_transport",
         "_when_gone",
         "is_started",
+        "status",
     )
 
     def __init__(self, protocol: BaseProtocol, *, keep_alive: bool, is_chunked: bool = True) -> None:
@@ -40,6 +41,7 @@ class TransportStream:
         self._is_ended = False
         self._when_gone: Callable[[], object] | None = None
         self.is_started = False
+        self.status = 0  # of the answer, once it has begun
 
     @classmethod
     def to(cls, request: web.BaseRequest, *, keep_alive: bool) -> "TransportStream":
@@ -104,6 +106,7 @@ class TransportStream:
     def _begin(self, status: int, headers: Sequence[tuple[str, str]], *, framing: bytes, body: bytes = b"") -> None:
         assert not self.is_started, "an answer begins once"
         self.is_started = True
+        self.status = status
         if self._body is not None and not self._body.is_eof():
             self._keep_alive = False  # answered before the request was whole: what follows cannot be told from its rest
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])

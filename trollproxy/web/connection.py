@@ -157,10 +157,13 @@ class Connection(RequestHandler):
             return False
         lengths = message.headers.getall(hdrs.CONTENT_LENGTH, ())
         is_framed_otherwise = message.chunked or message.upgrade or message.compression is not None
-        return list(lengths) == [str(length)] and not is_framed_otherwise and hdrs.EXPECT not in message.headers
+        is_bare = hdrs.EXPECT not in message.headers and hdrs.CONTENT_ENCODING not in message.headers
+        return list(lengths) == [str(length)] and is_bare and not is_framed_otherwise
 
     def remember(self, request: web.BaseRequest, asked: ClientRequest) -> None:
-        """What aiohttp's way made of the last head, so that the next one like it can go the short way."""
+        """What aiohttp's way made of the last head, so that the next one like it can go the short way. To be told of
+        requests that were served well: nobody else shall fill the memory.
+        """
         if self._shape is not None and request.keep_alive and request.version == HttpVersion11:
             self._known.heads.keep(self.peer, self._shape, request=asked)
             self._shape = None

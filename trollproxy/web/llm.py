@@ -1,6 +1,7 @@
 """The raw handlers of the model endpoints: from an aiohttp request to the pipeline, and nothing in between."""
 
 import asyncio
+from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
@@ -106,9 +107,10 @@ class LlmRoutes:
             peer=self._trusted.client_of(connection.peer, headers.get("X-Forwarded-For")),
             wallet=self._wallet,
         )
-        connection.remember(request, asked)
         await self._pipeline.serve(asked, stream, lambda: read_body(request, self._body_limits))
         connection.stream = None
+        if stream.keep_alive and stream.status == HTTPStatus.OK:
+            connection.remember(request, asked)
         return Written(stream)
 
 
