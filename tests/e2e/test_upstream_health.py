@@ -55,10 +55,14 @@ def gauge(running: GatewayProcess, name: str, **labels: str) -> float:
     return running.metrics().get(f"trollproxy_{name}{{{written}}}", 0.0)
 
 
-def told(running: GatewayProcess, text: str, **fields: str) -> bool:
-    """Whether the log has a line with this event and these fields."""
-    lines = [line for line in running.log.splitlines() if text in line]
-    return any(all(re.search(rf"\b{name}={value}\b", line) for name, value in fields.items()) for line in lines)
+def wait_until_told(running: GatewayProcess, text: str, **fields: str) -> None:
+    """Until the log has a line with this event and these fields: lines are written a moment after what they tell."""
+
+    def is_told() -> bool:
+        lines = [line for line in running.log.splitlines() if text in line]
+        return any(all(re.search(rf"\b{name}={value}\b", line) for name, value in fields.items()) for line in lines)
+
+    wait_until(is_told, within_s=WITHIN_S, what=f"the log tells that {text}: {fields}")
 
 
 def test_a_key_is_seen_to_rest_to_be_probed_and_to_be_well(tmp_path: Path, vendors: Vendors) -> None:
@@ -81,7 +85,7 @@ def test_a_key_is_seen_to_rest_to_be_probed_and_to_be_well(tmp_path: Path, vendo
             assert gauge(running, "upstream_key_changes_total", provider="acme", change=change, cause=cause) == 1, (
                 change
             )
-            assert told(running, "an upstream key changed", id="only", change=change), change
+            wait_until_told(running, "an upstream key changed", id="only", change=change)
         assert len(vendors.seen) == 2
 
 
@@ -115,4 +119,4 @@ def test_a_breaker_is_seen_to_open_and_to_close(tmp_path: Path, vendors: Vendors
         for state in ("open", "half_open", "closed"):
             assert gauge(running, "breaker_changes_total", provider="acme", state=state) == 1, state
         for state in ("open", "closed"):
-            assert told(running, "a breaker changed", provider="acme", model="m", state=state), state
+            wait_until_told(running, "a breaker changed", provider="acme", model="m", state=state)
