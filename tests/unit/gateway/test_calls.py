@@ -14,7 +14,7 @@ from trollproxy.gateway.exchange import ClientRequest
 from trollproxy.gateway.snapshot import Snapshot
 from trollproxy.ports import UpstreamCall
 from trollproxy.records import Endpoint, UpstreamKey
-from trollproxy.wire import ANTHROPIC, GEMINI
+from trollproxy.wire import ANTHROPIC, GEMINI, OPENAI_CHAT, OPENAI_RESPONSES
 from trollproxy.wire.format import Entry
 
 KEY_1, KEY_2 = (UpstreamKey(key_id=f"uk-{number}", secret=f"secret-{number}") for number in (1, 2))
@@ -104,6 +104,24 @@ def test_each_kind_of_request_has_a_head_of_its_own() -> None:
         ]
         assert [headers.get("openai-beta") for _, headers in heads[:4]] == [None, None, "b1", "b2"]
         assert heads[1][1]["accept"] == "text/event-stream"
+
+    play_in_hub(scene)
+
+
+def test_a_provider_may_take_two_formats_in_two_places() -> None:
+    async def scene(house: Hub) -> None:
+        house.provider = msgspec.structs.replace(
+            house.provider,
+            endpoints={
+                "openai_chat": endpoint("/v1"),
+                "openai_responses": msgspec.structs.replace(endpoint("/v1"), host="other.test"),
+            },
+        )
+        House.show(house)
+        for wire in (OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_CHAT):
+            body = b'{"model":"m","input":"hi"}' if wire is OPENAI_RESPONSES else ask()
+            await house.call(msgspec.structs.replace(house.asking(), format=wire), body)
+        assert house.asked == ["acme", "other", "acme"]
 
     play_in_hub(scene)
 

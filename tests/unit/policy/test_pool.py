@@ -220,17 +220,17 @@ def test_a_rest_after_a_healed_one_is_over_in_time() -> None:
 
 
 def test_the_patience_with_each_probe_is_its_own() -> None:
-    pool = pool_of("b", "a", most=2)
-    slow = [pick(pool), pick(pool)]
-    for _ in slow:
-        fail(pool, "rate")
+    pool = pool_of("a", "b", most=2)
+    slow = {lease.id: lease for lease in (pick(pool), pick(pool))}
+    for rest_s in (1.5, 1.0):
+        fail(pool, "rate", 0.0, rest_s)
     assert [pick(pool, 1.0).id, pick(pool, 2.0).id] == ["b", "a"]
-    slow[0].release()  # which says nothing of the probe
+    slow["b"].release()  # which says nothing of the probe
     assert pool.free_at_s(2.0) == 1.0 + PROBE_PATIENCE_S
     heir = Pool(members("b", "a", most=2), RESTS, previous=pool)
     assert heir.free_at_s(2.0) == 1.0 + PROBE_PATIENCE_S
     assert pick(heir, 1.0 + PROBE_PATIENCE_S).id == "b"
-    slow[1].release()
+    slow["a"].release()
     assert heir.pick(1.5 + PROBE_PATIENCE_S) is None
     assert pick(heir, 2.0 + PROBE_PATIENCE_S).id == "a"
 

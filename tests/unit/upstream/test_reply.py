@@ -118,8 +118,13 @@ def test_it_stops_where_it_is_told_to_and_goes_on_later() -> None:
         await scene.arrive(b"a")
         reading = asyncio.create_task(scene.reply.each(scene.take))
         await settle()
-        await scene.arrive(b"b")
-        await scene.arrive(b"c")  # has to wait for a reader
+
+        def come() -> None:
+            for piece in (b"b", b"c"):  # the second has to wait for a reader
+                scene.reply.push(piece)
+                scene.reply.wake()
+
+        await outside(come)
         assert not await reading
         assert scene.taken == [b"a", b"b"]
         assert await scene.reply.read() == b"c"
