@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.aio import run
@@ -12,7 +13,7 @@ from tests.integration.certificates import make_certificate, server_context, tru
 from trollproxy.errors import Overloaded, UpstreamBroken, UpstreamTimeout, UpstreamUnavailable
 from trollproxy.ports import Upstream, UpstreamCall
 from trollproxy.records import Endpoint
-from trollproxy.upstream.client import Client, Origin, OriginStats
+from trollproxy.upstream.client import MAX_KEPT_HEAD_BYTES, MAX_ROUTES, Client, Origin, OriginStats
 from trollproxy.upstream.connection import MAX_UNREAD_BYTES
 from trollproxy.upstream.dns import Resolver
 
@@ -371,6 +372,89 @@ def test_the_head_is_written_as_given() -> None:
                 b"POST /v1/x?a=b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nAccept: */*\r\ncontent-length: 3\r\n\r\n"
                 % server.port
             )
+
+    run(scenario())
+
+
+async def tell_heads(peer: Peer) -> None:
+    """Answer each request with its own head."""
+    while True:
+        try:
+            head = await peer.reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(head), head))
+
+
+async def sent_head(client: Client, call: UpstreamCall) -> list[str]:
+    """The request line and the headers but those that frame the message, as the server sees them."""
+    head = (await (await client.send(call)).read_all(100_000)).decode().split("\r\n")
+    return [line for line in head if line and not line.startswith(("host: ", "content-length: "))]
+
+
+def test_each_call_has_its_own_head_though_heads_are_kept() -> None:
+    async def scenario() -> None:
+        async with serving(tell_heads) as (server, client):
+            endpoint = Endpoint(host="127.0.0.1", port=server.port, tls=False, path="/a")
+            other = msgspec.structs.replace(endpoint, path="/b")
+            headers = (("x", "1"),)
+            alike = tuple((name, value) for name, value in headers)
+            assert alike is not headers
+            for given in (headers, alike, headers):
+                call = UpstreamCall(endpoint=endpoint, headers=given, body=b"", timeouts=LONG)
+                for _ in "twice":
+                    assert await sent_head(client, call) == ["POST /a HTTP/1.1", "x: 1"]
+                moved = msgspec.structs.replace(call, endpoint=other)
+                assert await sent_head(client, moved) == ["POST /b HTTP/1.1", "x: 1"]
+                asking = msgspec.structs.replace(call, method="GET")
+                assert await sent_head(client, asking) == ["GET /a HTTP/1.1", "x: 1"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("most", [1, 7, MAX_ROUTES])
+def test_headers_of_a_freed_object_are_never_anothers(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New objects come to stand where freed ones stood."""
+
+    async def scenario() -> None:
+        async with serving(tell_heads) as (server, client):
+            endpoint = Endpoint(host="127.0.0.1", port=server.port, tls=False, path="/a")
+            places = set()
+            for number in range(100):
+                headers = (("x", str(number)),)
+                places.add(id(headers))
+                call = UpstreamCall(endpoint=endpoint, headers=headers, body=b"", timeouts=LONG)
+                assert await sent_head(client, call) == ["POST /a HTTP/1.1", f"x: {number}"]
+                assert len(client._routes) <= most
+                del headers, call
+            assert (len(places) < 100) == (most < 100)
+
+    monkeypatch.setattr("trollproxy.upstream.client.MAX_ROUTES", most)
+    run(scenario())
+
+
+def test_long_heads_are_sent_and_not_kept() -> None:
+    async def scenario() -> None:
+        async with serving(tell_heads) as (server, client):
+            endpoint = Endpoint(host="127.0.0.1", port=server.port, tls=False, path="/a")
+            value = "x" * MAX_KEPT_HEAD_BYTES
+            call = UpstreamCall(endpoint=endpoint, headers=(("x", value),), body=b"", timeouts=LONG)
+            for _ in "twice":
+                assert await sent_head(client, call) == ["POST /a HTTP/1.1", f"x: {value}"]
+            assert client._routes == {}
+
+    run(scenario())
+
+
+def test_a_kept_head_leads_nowhere_once_the_client_is_closed() -> None:
+    async def scenario() -> None:
+        async with serving(echo) as (server, client):
+            call = server.call(b"abc")
+            await (await client.send(call)).read_all(10)
+            await client.close()
+            assert client.try_send(call) is None
+            with pytest.raises(Overloaded):
+                await client.send(call)
 
     run(scenario())
 

@@ -12,7 +12,8 @@ from trollproxy.records import Provider, UpstreamKey
 from trollproxy.wire.format import Headers
 from trollproxy.wire.passage import Passage
 
-MAX_SENT_HEADS = 4096  # keys x formats x betas of clients; at 1 kB each 4 MB
+MAX_SENT_HEADS = 4096  # keys x formats x betas of clients; at 1 kB each 4 MB, at the most (see below) twice that
+MAX_CHOSEN_CHARS = 1024  # of the client's words in one that is kept: real betas are shorter, made up ones up to 16 kB
 
 
 def build_call(heads: SentHeads, exchange: Exchange, visit: Visit) -> UpstreamCall:
@@ -46,9 +47,11 @@ def _sent_head(heads: SentHeads, exchange: Exchange, visit: Visit) -> SentHead:
         accept = "text/event-stream" if exchange.ask.stream else "application/json"
         headers = (*_FIRST, ("accept", accept), *_key_headers(provider, key, passage), *_checked(dialect))
         endpoint = msgspec.structs.replace(provider.endpoints[wire], path=path)
-        if len(heads) >= MAX_SENT_HEADS:
-            heads.clear()
-        sent = heads[known_by] = SentHead(endpoint, (*headers, *provider.headers))
+        sent = SentHead(endpoint, (*headers, *provider.headers))
+        if sum(len(value) for _, value in dialect) <= MAX_CHOSEN_CHARS:
+            if len(heads) >= MAX_SENT_HEADS:
+                heads.clear()
+            heads[known_by] = sent
     return sent
 
 

@@ -61,19 +61,19 @@ class Errand:
                 awaited = coroutine.throw(asyncio.CancelledError())
             else:
                 awaited = coroutine.send(None)
+            self._wait(awaited)
         except (StopIteration, asyncio.CancelledError):
             self._coroutine = None
         except BaseException as error:
             self._coroutine = None
             loop.call_exception_handler({"message": "an errand failed", "exception": error})
+            coroutine.close()  # if what failed is to wait, it has not ended
             if not isinstance(error, Exception):
                 raise
-        else:
-            self._wait(awaited)
         finally:
             _leave_task(loop, self)  # type: ignore[arg-type]
-        if self._coroutine is None:
-            self._done()
+            if self._coroutine is None:
+                self._done()
 
     def _wait(self, awaited: Any) -> None:
         if awaited is None:  # a bare yield, as of sleep(0)

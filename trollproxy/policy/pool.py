@@ -16,6 +16,7 @@ know: what members are, nor what a failure looks like.
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Mapping
 from heapq import heappop, heappush
+from math import inf
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -94,7 +95,7 @@ class _Seat(Generic[T]):
         self.is_lost = False
         self.has_probe = False
         self.until_s = 0.0  # of the rest, or of the patience with a probe
-        self.is_timed = False  # it is on the heap of its pool
+        self.is_timed = False  # its rest is on the heap of its pool
         self.is_called = not member.is_backup
 
     @property
@@ -160,8 +161,9 @@ class Pool(Generic[T]):
         self._rests = rests
         self._called: _Line[T] = _Line()
         self._standing_by: _Line[T] = _Line()
-        self._timers: list[tuple[float, int, _Seat[T]]] = []
+        self._timers: list[tuple[float, int, _Seat[T]]] = []  # of rests, one for each seat that rests
         self._pushed = 0
+        self._probing: OrderedDict[str, _Seat[T]] = OrderedDict()  # patience ends in the order in which it began
         self._heir: Pool[T] | None = None
         self.changes: dict[tuple[Change, str], int] = {}  # how often, by cause; ever, also before a reload
         self.untold: deque[Transition] = deque(maxlen=MAX_NEWS)  # for `news`
@@ -235,7 +237,7 @@ class Pool(Generic[T]):
         return None
 
     def free_at_s(self, now_s: float) -> float:
-        """When a member can be picked: now, at the end of a rest, or (all are busy) at a time that nobody knows.
+        """When a member can be picked: now, at the end of a rest, or (some are busy) at a time that nobody knows.
 
         Infinite for a pool without members.
         """
@@ -244,14 +246,14 @@ class Pool(Generic[T]):
         self._wake(now_s)
         if any(line.due or line.ready for line in (self._called, self._standing_by)):
             return now_s
-        while self._timers:
-            until_s, _, seat = self._timers[0]
-            if seat.state != "healthy" and seat.until_s == until_s:
-                return until_s
-            heappop(self._timers)  # it stands for a time that no longer counts
-            seat.is_timed = False
-            self._time(seat)
-        return now_s + BUSY_S if self._seats else float("inf")
+        while self._timers and self._timers[0][2].until_s > self._timers[0][0]:
+            self._retime()
+        is_any_busy = len(self._seats) > len(self._timers) + len(self._probing)
+        return min(
+            self._timers[0][0] if self._timers else inf,
+            next(iter(self._probing.values())).until_s if self._probing else inf,
+            now_s + BUSY_S if is_any_busy else inf,
+        )
 
     def news(self) -> list[Transition]:
         """The transitions since the last call."""
@@ -332,8 +334,8 @@ class Pool(Generic[T]):
         if is_probe:
             seat.has_probe = True
             seat.until_s = now_s + PROBE_PATIENCE_S
-            self._time(seat)
-        if is_probe or seat.is_full:
+            self._place(seat)
+        elif seat.is_full:
             line.drop(seat.member.id)
         else:
             line.ready.move_to_end(seat.member.id)
@@ -353,36 +355,47 @@ class Pool(Generic[T]):
         member_id = seat.member.id
         self._called.drop(member_id)
         self._standing_by.drop(member_id)
+        if seat.has_probe:
+            self._probing.setdefault(member_id, seat)
+            return
+        self._probing.pop(member_id, None)
         if seat.is_full:
             return
         if seat.state == "healthy":
             self._line(seat).ready[member_id] = seat
-        elif seat.state == "half_open" and not seat.has_probe:
+        elif seat.state == "half_open":
             self._line(seat).due[member_id] = seat
 
     def _time(self, seat: _Seat[T]) -> None:
-        """At most one place on the heap for each; if its time has moved by then, it is put back."""
-        if seat.state != "healthy" and not seat.is_timed and (seat.state == "resting" or seat.has_probe):
+        """One place on the heap for each that rests. A rest only grows, so that it is never too late there."""
+        if seat.state == "resting" and not seat.is_timed:
             self._pushed += 1
             heappush(self._timers, (seat.until_s, self._pushed, seat))
             seat.is_timed = True
 
+    def _retime(self) -> _Seat[T]:
+        """Take the first off the heap, and put it back if its rest has grown."""
+        until_s, _, seat = heappop(self._timers)
+        seat.is_timed = False
+        if seat.until_s > until_s:
+            self._time(seat)
+        return seat
+
     def _wake(self, now_s: float) -> None:
         while self._timers and self._timers[0][0] <= now_s:
-            _, _, seat = heappop(self._timers)
-            seat.is_timed = False
-            if seat.until_s > now_s:
-                self._time(seat)
-            elif seat.state == "resting":
+            seat = self._retime()
+            if not seat.is_timed:
                 seat.state = "half_open"
                 self._place(seat)
                 self._tell(seat, "half_open", now_s)
-            elif seat.has_probe:
-                seat.has_probe = False
-                self._place(seat)
+        while self._probing and (seat := next(iter(self._probing.values()))).until_s <= now_s:
+            seat.has_probe = False
+            self._place(seat)
 
     def _call_up(self, now_s: float) -> None:
         """As many healthy backups as there are members lost, in their order; those beyond stand down."""
+        if self._heir is not None:
+            return  # the seats are its own: who was lost here has gone
         wanted = sum(seat.is_lost for seat in self._seats.values() if not seat.member.is_backup)
         for seat in self._seats.values():
             if seat.member.is_backup and seat.is_called != (wanted > 0):
@@ -415,5 +428,5 @@ class Pool(Generic[T]):
         if self._heir is not None:
             return self._heir.hand_over(heir)
         self._heir = heir
-        in_turn = {**self._called.ready, **self._standing_by.ready}
+        in_turn = {**self._called.ready, **self._standing_by.ready, **self._probing}
         return {**in_turn, **{name: seat for name, seat in self._seats.items() if name not in in_turn}}

@@ -27,7 +27,8 @@ from trollproxy.upstream.dns import Resolver
 from trollproxy.upstream.reply import Reply
 from trollproxy.upstream.tunnel import bracketed
 
-MAX_ROUTES = 4096  # request heads kept ready: formats x upstream keys, with room to spare; 2 MB
+MAX_ROUTES = 4096  # request heads kept ready: formats x upstream keys, with room to spare; 2 MB, at the most 16
+MAX_KEPT_HEAD_BYTES = 2048  # what a longer one costs to write is little beside what it costs to send
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t -~]*")  # RFC 9110, 5.5, without the obsolete bytes above ASCII
@@ -299,6 +300,8 @@ class Client:
         route = self._routes.get(id(call.headers))
         if route is None or not route.is_for(call):
             route = self._build_route(call)
+            if len(route.head) > MAX_KEPT_HEAD_BYTES:
+                return route.pool, route.head
             if len(self._routes) >= MAX_ROUTES:
                 self._routes.clear()
             self._routes[id(call.headers)] = route

@@ -89,6 +89,9 @@ class Desk:
         clock = self.clock
         return await self.callers.authenticate(key, peer, wall_s=clock.wall_s, now_s=clock.now_s)
 
+    def known(self, key: str | None = KEY) -> Caller | None:
+        return self.callers.known(key, wall_s=self.clock.wall_s, now_s=self.clock.now_s)
+
     async def code(self, key: str | None = KEY, peer: str = "1.1.1.1") -> str:
         try:
             await self.enter(key, peer)

@@ -4,10 +4,11 @@ import msgspec
 import pytest
 
 from tests.fakes import FakeReply
-from tests.unit.gateway.house import COST, House, ask, play, stream, whole
+from tests.unit.gateway.house import COST, ENVIRONMENT_KEY, House, ask, play, stream, whole
 from trollproxy.errors import UpstreamTimeout
+from trollproxy.gateway.snapshot import BREAKER
 from trollproxy.policy.retrying import RetryPolicy
-from trollproxy.records import KeyHeader, UpstreamKey
+from trollproxy.records import KeyHeader, OutboundProxy, UpstreamKey
 
 
 def refusal(status: int, **headers: str) -> FakeReply:
@@ -150,3 +151,85 @@ def test_the_key_stands_where_the_server_wants_it(header: KeyHeader, value: str)
         **dict.fromkeys(("authorization", "x-api-key", "api-key")),
         header: value,
     }
+
+
+# A first try whose intent is refused
+
+
+async def refuse_intent(house: House) -> None:
+    house.sink.is_full = True
+    client = await house.serve(key=ENVIRONMENT_KEY)
+    house.sink.is_full = False
+    assert (client.status, house.error_code) == (503, "gateway_overloaded")
+    line = house.told[-1]
+    assert (line["provider"], line["upstream_key"], line["attempts"]) == ("acme", None, None)
+
+
+def members(house: House) -> list[tuple[str, str, int]]:
+    status = house.live.snapshot.keys["acme"].status(house.clock.now_s)
+    return [(key.id, key.state, key.leases) for key in status]
+
+
+def test_a_refused_intent_gives_back_the_key_and_the_way_to_it() -> None:
+    async def scene(house: House) -> None:
+        proxy = OutboundProxy(proxy_id="p", kind="http", host="p.test", port=1)
+        key = UpstreamKey(key_id="k", secret="s", max_in_flight=1)
+        house.provider = msgspec.structs.replace(house.provider, keys=(key,), proxies=(proxy,))
+        house.show()
+        for _ in range(3):
+            await refuse_intent(house)
+            assert members(house) == [("k", "healthy", 0)]
+            assert [each.leases for each in house.live.snapshot.proxies["acme"].status(0.0)] == [0]
+        assert house.upstream.calls == []
+        assert (await house.serve(key=ENVIRONMENT_KEY)).status == 200
+        assert house.told[-1]["upstream_key"] == "k"
+
+    assert len(play(lambda: House(whole()), scene).sink.charges) == 1
+
+
+def test_a_refused_intent_leaves_a_keys_probe_to_the_next() -> None:
+    async def scene(house: House) -> None:
+        with_keys(house, 1)
+        assert (await house.serve(key=ENVIRONMENT_KEY)).status == 429
+        house.clock.advance(30)
+        await refuse_intent(house)
+        assert members(house) == [("k1", "half_open", 0)]
+        assert (await house.serve(key=ENVIRONMENT_KEY)).status == 200
+        assert members(house) == [("k1", "healthy", 0)]
+
+    play(lambda: House(refusal(429, retry_after="30"), whole()), scene)
+
+
+def test_a_refused_intent_leaves_a_breakers_probe_to_the_next() -> None:
+    async def scene(house: House) -> None:
+        breaker = house.live.snapshot.breakers["acme", "m"]
+        for _ in range(BREAKER.min_requests):
+            permit = breaker.enter(house.clock.now_s)
+            assert permit is not None
+            breaker.leave(permit, False, now_s=house.clock.now_s, chance=0.0)
+        house.clock.advance(BREAKER.open_s)
+        await refuse_intent(house)
+        assert (breaker.state, breaker.free_at_s(house.clock.now_s)) == ("half_open", house.clock.now_s)
+        assert (await house.serve(key=ENVIRONMENT_KEY)).status == 200
+        assert breaker.state == "closed"
+
+    play(lambda: House(whole()), scene)
+
+
+def test_a_refused_intent_says_nothing_of_the_provider() -> None:
+    async def scene(house: House) -> None:
+        for _ in range(3 * BREAKER.min_requests):
+            await refuse_intent(house)
+        assert house.live.snapshot.breakers["acme", "m"].changes == {}
+        assert house.live.snapshot.keys["acme"].changes == {}
+        assert b"trollproxy_upstream_attempts_total{" not in house.metrics.render()
+
+    play(House, scene)
+
+
+def test_an_intent_that_fails_by_a_bug_gives_back_as_well() -> None:
+    async def scene(house: House) -> None:
+        assert (await house.serve()).status == 500
+        assert [leases for _, _, leases in members(house)] == [0, 0]
+
+    play(lambda: House(whole(), broken="intend"), scene)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import NOON_S, TODAY, make_charge
-from tests.unit.gateway.desk import ENVIRONMENT_KEY, FRIEND, KEY, PEPPER, Desk, mint_key, play
+from tests.unit.gateway.desk import ENVIRONMENT_KEY, FRIEND, KEY, PEPPER, Desk, mint_key, play, with_secret
 from trollproxy.errors import Forbidden, GatewayError, StoreUnavailable, Unauthenticated
 from trollproxy.gateway import callers as module
 from trollproxy.policy.keys import read_key
@@ -283,5 +283,160 @@ def test_a_friends_day_is_read_in_a_quiet_moment() -> None:
         desk.store.read_friend_spend = read_friend_spend  # type: ignore[method-assign]
         await desk.enter(FRIEND)
         assert seen == [True]
+
+    play(scene)
+
+
+# Credentials that were proven before
+
+
+def test_who_was_let_in_before_is_known_without_a_proof() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.add()
+        desk.add_friend()
+        for key in (KEY, FRIEND):
+            assert desk.known(key) is None
+            caller = await desk.enter(key)
+            assert desk.known(key) is caller
+        assert desk.known(None) is desk.known("") is None
+
+    play(scene)
+
+
+def test_who_is_known_is_noted_as_used_and_not_forgotten() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.add()
+        caller = await desk.enter()
+        desk.clock.advance(module.UNUSED_TTL_S)
+        assert desk.known() is caller
+        assert desk.books.last_used == {caller.key_id: NOON_S + module.UNUSED_TTL_S}
+        desk.clock.advance(1)
+        await desk.refresh()
+        assert desk.known() is caller
+        desk.clock.advance(module.UNUSED_TTL_S + 1)
+        await desk.refresh()
+        assert desk.known() is None
+        assert await desk.code() == "ok"
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("key", "user", "code"),
+    [
+        ({"is_active": False, **EXPIRED}, {"is_active": False}, "key_revoked"),
+        ({"expires_at_s": NOON_S + 1}, {"is_active": False, "is_migrated": False}, "key_expired"),
+        ({}, {"is_active": False, "is_migrated": False}, "account_disabled"),
+        ({}, {"is_migrated": False}, "migration_required"),
+    ],
+)
+def test_the_known_pass_the_same_checks_in_the_same_order(
+    key: dict[str, Any], user: dict[str, object], code: str
+) -> None:
+    async def scene(desk: Desk) -> None:
+        desk.add()
+        await desk.enter()
+        desk.add(**key)
+        desk.change_user(**user)
+        await desk.refresh()
+        desk.books.last_used.clear()
+        desk.clock.advance(1)
+        for _ in "twice":
+            with pytest.raises(GatewayError) as refused:
+                desk.known()
+            assert refused.value.code == code
+        assert desk.books.last_used == {}
+        assert await desk.code() == code
+
+    play(scene)
+
+
+def test_a_key_that_expires_between_two_refreshes_is_refused() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.add(expires_at_s=NOON_S + 1)
+        caller = await desk.enter()
+        assert desk.known() is caller
+        desk.clock.advance(1)
+        with pytest.raises(Unauthenticated):
+            desk.known()
+
+    play(scene)
+
+
+def test_another_secret_of_a_known_key_is_not_known() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.add()
+        await desk.enter()
+        guess = with_secret(KEY, 7)
+        for _ in "twice":
+            assert desk.known(guess) is None
+            assert await desk.code(guess) == "invalid_key"
+
+    play(scene)
+
+
+def test_a_rotated_secret_is_known_no_more_and_the_new_one_after_its_proof() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.add()
+        caller = await desk.enter()
+        new = with_secret(KEY, 7)
+        desk.add(new)
+        await desk.refresh()
+        assert desk.known() is desk.known(new) is None
+        assert await desk.code() == "invalid_key"
+        assert await desk.enter(new) is caller
+        assert desk.known(new) is caller
+        assert desk.known() is None
+
+    play(scene)
+
+
+def test_a_deleted_key_is_known_no_more() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.add()
+        await desk.enter()
+        record = desk.store.client_keys.copy()
+        desk.store.client_keys.clear()
+        await desk.refresh()
+        assert desk.known() is None
+        assert await desk.code() == "invalid_key"
+        desk.store.client_keys.update(record)
+        await desk.refresh()
+        again = await desk.enter()
+        assert desk.known() is again  # the entry in memory, not the one that it was proven with before
+
+    play(scene)
+
+
+def test_the_environments_key_is_always_asked_for() -> None:
+    async def scene(desk: Desk) -> None:
+        await desk.enter(ENVIRONMENT_KEY)
+        assert desk.known(ENVIRONMENT_KEY) is None
+
+    play(scene)
+
+
+def test_the_known_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(desk: Desk) -> None:
+        keys = [mint_key(number) for number in range(3, 9)]
+        for key in keys:
+            desk.add(key)
+            await desk.enter(key)
+            assert desk.known(key) is not None
+            assert len(desk.callers._proven) <= 4
+        for key in keys:
+            assert await desk.code(key) == "ok"
+
+    monkeypatch.setattr(module, "MAX_ENTRIES", 4)
+    play(scene)
+
+
+def test_credentials_of_those_who_went_are_forgotten() -> None:
+    async def scene(desk: Desk) -> None:
+        desk.add()
+        await desk.enter()
+        desk.clock.advance(module.UNUSED_TTL_S + 1)
+        await desk.refresh()
+        assert desk.callers._proven == {}
 
     play(scene)

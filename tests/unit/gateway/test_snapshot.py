@@ -79,3 +79,37 @@ def test_a_swap_leaves_the_old_view_to_those_who_hold_it() -> None:
     live.snapshot = Snapshot((), {})
     assert held.routes.find("m") is MODEL
     assert live.snapshot.routes.find("m") is None
+
+
+def test_a_stop_knows_what_its_provider_calls_the_model() -> None:
+    every = msgspec.structs.replace(MODEL, model_id="m-*", max_output_tokens=9)
+    named = msgspec.structs.replace(every, upstream_model="their-m")
+    own = msgspec.structs.replace(named, model_id="m")
+    view = Snapshot([every], {"acme": PROVIDER})
+    [stop] = view.stops(every)
+    assert [stop.target(asked).model for asked in ("m-1", "m-2")] == ["m-1", "m-2"]
+    assert stop.target("m-1").max_output_tokens == 9
+    assert Snapshot([named], {"acme": PROVIDER}).stops(named)[0].target("m-1").model == "their-m"
+    [fixed] = Snapshot([own], {"acme": PROVIDER}).stops(own)
+    assert fixed.target("BIG").model == "their-m"
+    assert fixed.target("BIG") is fixed.target("m")
+
+
+def test_stops_are_made_once_a_reload_and_see_it() -> None:
+    before = snapshot()
+    [stop] = before.stops(MODEL)
+    assert before.stops(MODEL)[0] is stop
+    changed = msgspec.structs.replace(PROVIDER, cannot=frozenset({"tools"}), drops_thinking=True)
+    [other] = snapshot(changed, before).stops(MODEL)
+    assert (other.provider, other.edits.drops_thinking, other.target("m").cannot) == (changed, True, changed.cannot)
+    assert (stop.edits.drops_thinking, stop.target("m").cannot) == (False, frozenset())
+    assert (other.keys, other.breaker) == (stop.keys, stop.breaker)
+
+
+def test_a_stop_can_be_asked_when_its_keys_and_its_breaker_are_ready() -> None:
+    view = snapshot()
+    [stop] = view.stops(MODEL)
+    assert stop.free_at_s(3.0) == 3.0
+    for _ in KEYS:
+        rest_first(view)
+    assert stop.free_at_s(3.0) == 100.0

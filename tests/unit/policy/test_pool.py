@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trollproxy.errors import Failure
@@ -203,6 +203,38 @@ def test_success_from_before_the_rest_heals_nobody() -> None:
     assert states(pool, 1.0) == {"a": "resting"}
 
 
+def test_a_rest_is_over_in_time_though_a_probe_before_it_had_more_patience() -> None:
+    pool = pool_of("a")
+    fail(pool, "rate")
+    fail(pool, "rate", 1.0)
+    assert pool.pick(2.9) is None
+    assert pick(pool, 3.0).is_probe
+
+
+def test_a_rest_after_a_healed_one_is_over_in_time() -> None:
+    pool = pool_of("a")
+    fail(pool, "rate")
+    pick(pool, 1.0).report("ok", 1.0)
+    fail(pool, "rate", 1.0)
+    assert pick(pool, 2.0).is_probe
+
+
+def test_the_patience_with_each_probe_is_its_own() -> None:
+    pool = pool_of("a", "b", most=2)
+    slow = {lease.id: lease for lease in (pick(pool), pick(pool))}
+    for rest_s in (1.5, 1.0):
+        fail(pool, "rate", 0.0, rest_s)
+    assert [pick(pool, 1.0).id, pick(pool, 2.0).id] == ["b", "a"]
+    slow["b"].release()  # which says nothing of the probe
+    assert pool.free_at_s(2.0) == 1.0 + PROBE_PATIENCE_S
+    heir = Pool(members("b", "a", most=2), RESTS, previous=pool)
+    assert heir.free_at_s(2.0) == 1.0 + PROBE_PATIENCE_S
+    assert pick(heir, 1.0 + PROBE_PATIENCE_S).id == "b"
+    slow["a"].release()
+    assert heir.pick(1.5 + PROBE_PATIENCE_S) is None
+    assert pick(heir, 2.0 + PROBE_PATIENCE_S).id == "a"
+
+
 # Leases
 
 
@@ -215,6 +247,15 @@ def test_a_member_has_no_more_requests_than_it_may() -> None:
     leases[1].release()
     assert pick(pool).id == "b"
     assert pool.pick(0.0) is None
+
+
+def test_who_is_only_busy_may_be_free_before_a_rest_ends() -> None:
+    pool = pool_of("a", "b", most=1)
+    fail(pool, "rate", 0.0, 60.0)
+    busy = pick(pool)
+    assert pool.free_at_s(0.0) == BUSY_S
+    busy.report("rate", 0.0, 30.0)
+    assert pool.free_at_s(0.0) == 30.0
 
 
 def test_a_full_member_that_fails_and_empties_comes_back() -> None:
@@ -328,6 +369,21 @@ def test_a_member_that_went_is_given_back_to_nobody() -> None:
     assert turns(new, 2) == "bb"
 
 
+def test_who_is_lost_after_it_went_calls_up_nobody() -> None:
+    old = pool_of("a", backups="x")
+    fail(old, "auth", 0.0)
+    fail(old, "auth", 10.0)
+    probe = pick(old, 30.0)
+    while probe.id != "a":
+        probe = pick(old, 30.0)
+    new = Pool(members("b", backups="x"), RESTS, previous=old)
+    probe.report("auth", 31.0)
+    assert turns(new, 2, 31.0) == "bb"
+    assert [each.id for each in new.status(31.0) if each.is_standing_by] == ["x"]
+    fail(new, "rate", 31.0)
+    assert turns(new, 2, 31.0) == "xx"
+
+
 def test_roles_can_change_at_a_reload() -> None:
     old = pool_of("a", backups="x")
     new = Pool(members("x", backups="a"), RESTS, previous=old)
@@ -399,7 +455,14 @@ def test_after_a_reload_the_old_pool_gives_out_probes_of_those_who_stayed() -> N
 MOVES = st.tuples(st.integers(0, 5), st.sampled_from(["ok", "rate", "auth", "content", "give up"]), st.booleans())
 
 
+OLD_PATIENCE = [  # the backup's second rest is shorter than the patience with the probe that began it
+    *[(0, "ok", True), *[(0, "ok", False)] * 11, *[(0, "ok", True)] * 2, (0, "rate", False), *[(0, "ok", False)] * 2],
+    *[(1, "rate", False), (1, "ok", False)],
+]
+
+
 @settings(deadline=None)
+@example(1, 1, OLD_PATIENCE)
 @given(st.integers(1, 4), st.sampled_from([None, 1, 2]), st.lists(MOVES, max_size=60))
 def test_whatever_happens_a_pick_fails_only_where_nobody_can_be_picked(
     size: int, most: int | None, moves: list[tuple[int, str, bool]]
@@ -410,6 +473,7 @@ def test_whatever_happens_a_pick_fails_only_where_nobody_can_be_picked(
     for seconds, verdict, is_held in moves:
         now_s += seconds
         shown = {each.id: each for each in pool.status(now_s)}
+        assert all(each.rests_for_s > 0 for each in shown.values() if each.state == "resting")
         lease = pool.pick(now_s)
         if lease is None:
             assert pool.free_at_s(now_s) > now_s
