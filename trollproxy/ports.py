@@ -141,7 +141,7 @@ class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
     """One request to a provider, ready to be written. Headers are complete but for Host and Content-Length."""
 
     endpoint: Endpoint
-    headers: Sequence[tuple[str, str]]
+    headers: tuple[tuple[str, str], ...]
     body: bytes
     timeouts: Timeouts
     method: Literal["POST", "GET"] = "POST"

@@ -349,9 +349,8 @@ def test_unsafe_headers_are_our_bug_and_never_sent(headers: tuple[tuple[str, str
     async def scenario() -> None:
         async with serving(echo) as (server, client):
             endpoint = Endpoint(host="127.0.0.1", port=server.port, tls=False, path="/")
-            for given in (headers, list(headers)):
-                with pytest.raises(AssertionError):
-                    await client.send(UpstreamCall(endpoint=endpoint, headers=given, body=b"", timeouts=LONG))
+            with pytest.raises(AssertionError):
+                await client.send(UpstreamCall(endpoint=endpoint, headers=headers, body=b"", timeouts=LONG))
             assert server.accepted == 0
 
     run(scenario())
@@ -366,7 +365,7 @@ def test_the_head_is_written_as_given() -> None:
 
         async with serving(script) as (server, client):
             endpoint = Endpoint(host="127.0.0.1", port=server.port, tls=False, path="/v1/x?a=b")
-            call = UpstreamCall(endpoint=endpoint, headers=[("Accept", "*/*")], body=b"abc", timeouts=LONG)
+            call = UpstreamCall(endpoint=endpoint, headers=(("Accept", "*/*"),), body=b"abc", timeouts=LONG)
             head = await (await client.send(call)).read_all(1000)
             assert head == (
                 b"POST /v1/x?a=b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\nAccept: */*\r\ncontent-length: 3\r\n\r\n"

@@ -160,8 +160,8 @@ class Callers:
         for key_id, caller in list(self._entries.items()):
             if caller.used_s < now_s - UNUSED_TTL_S and (caller.account is None or caller.account.is_idle()):
                 del self._entries[key_id]
-        self._proven = {name: proven for name, proven in self._proven.items() if self._stands(proven[0])}
         await self._refresh_keys()
+        self._proven = {name: proven for name, proven in self._proven.items() if self._stands(proven[0])}
         await self._refresh_users()
 
     def _stands(self, caller: Caller) -> bool:

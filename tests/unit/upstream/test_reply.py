@@ -18,6 +18,7 @@ class FakeSource:
     def __init__(self) -> None:
         self.resumed = 0
         self.is_dropped = False
+        self.is_reading_paused = True
 
     def resume(self) -> None:
         self.resumed += 1
