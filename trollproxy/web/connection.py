@@ -35,6 +35,7 @@ SWEEP_S = 1.0  # how late a deadline may strike; short against any sane header t
 MAX_HEAD_LINE = 16 * 1024  # a key, betas and a handful of vendor headers fit many times over
 MAX_HEADERS = 100
 LINGER_S = 2.0  # a client that still sends its body gets this long to see why it was refused
+MAX_BEHIND = 64 * 1024  # some requests; up to it we read on, since who does not read does not see a hang-up
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -86,7 +87,7 @@ class Connection(RequestHandler):
         self.stream: TransportStream | None = None  # the answer that is being written
         self._known = known
         self._errand: Errand | None = None  # what goes the short way
-        self._behind = b""  # what came meanwhile: one read at most, since reading is paused
+        self._behind = b""  # what came meanwhile: `MAX_BEHIND` and one read at most
         self._missing: int | None = 0  # of the request that aiohttp is reading; 0: it is between two; None: unknown
         self._shape: Shape | None = None  # of the head that aiohttp parsed last
 
@@ -113,7 +114,7 @@ class Connection(RequestHandler):
             self._hold_back(data)
             return
         waiter = self._waiter
-        if waiter is None and self._is_returning:
+        if waiter is None and self._missing == 0 and self._is_returning:
             self._behind = data
             self._loop.call_soon(self._catch_up)
             return
@@ -127,28 +128,32 @@ class Connection(RequestHandler):
     # aiohttp's way
 
     def _take(self, data: bytes) -> None:
-        heads = self._request_count
+        heads, waiter = self._request_count, self._waiter
+        is_alone = waiter is not None and not waiter.done()
         super().data_received(data)
-        self._measure(data, self._request_count - heads)
+        self._measure(data, self._request_count - heads, is_alone=is_alone)
         if self._request_count != heads:
             self.head_since_s = None
         elif self.head_since_s is None and not self._request_in_progress and not self._messages:
             self.head_since_s = self._loop.time()
 
-    def _measure(self, data: bytes, begun: int) -> None:
+    def _measure(self, data: bytes, begun: int, *, is_alone: bool) -> None:
         """Know when aiohttp's parser is between two requests. Once that is lost, it stays lost for the connection."""
+        if begun:
+            self._shape = None
         if self._missing is None or not data:
             return
         if self._missing:
             self._missing = self._missing - len(data) if len(data) <= self._missing and not begun else None
             return
         shape = shape_of(data) if begun == 1 and self._messages else None
-        self._shape = self._missing = None
+        self._missing = None
         if shape is None:
             return
         _, length, body_at = shape
         if self._is_plain(length) and len(data) <= body_at + length:
-            self._shape, self._missing = shape, body_at + length - len(data)
+            self._missing = body_at + length - len(data)
+            self._shape = shape if is_alone else None  # of several, it could be remembered as another's
 
     def _is_plain(self, length: int) -> bool:
         """Whether aiohttp read the same length out of this head, and nothing else that frames a body."""
@@ -156,8 +161,9 @@ class Connection(RequestHandler):
         if isinstance(message, _ErrInfo):
             return False
         lengths = message.headers.getall(hdrs.CONTENT_LENGTH, ())
-        is_framed_otherwise = message.chunked or message.upgrade or message.compression is not None
-        return list(lengths) == [str(length)] and not is_framed_otherwise and hdrs.EXPECT not in message.headers
+        is_framed_otherwise = message.chunked or message.upgrade or hdrs.EXPECT in message.headers
+        is_coded = hdrs.CONTENT_ENCODING in message.headers  # aiohttp's `compression` tells only what it can undo
+        return list(lengths) == [str(length)] and not is_framed_otherwise and not is_coded
 
     def remember(self, request: web.BaseRequest, asked: ClientRequest) -> None:
         """What aiohttp's way made of the last head, so that the next one like it can go the short way."""
@@ -168,6 +174,7 @@ class Connection(RequestHandler):
     # The short way
 
     def _go(self, request: ClientRequest, body: bytes) -> None:
+        self.head_since_s = None
         stream = self.stream = TransportStream(self, keep_alive=True)
         errand = self._errand = Errand(self._arrive, self._loop)
         errand.run(self._known.serve(request, stream, body, task=errand))
@@ -181,7 +188,7 @@ class Connection(RequestHandler):
     def _hold_back(self, data: bytes) -> None:
         """Requests of one connection are answered one after the other."""
         self._behind += data
-        if self.transport is not None:
+        if self.transport is not None and len(self._behind) >= MAX_BEHIND:
             self.transport.pause_reading()
 
     def _arrive(self) -> None:
@@ -189,7 +196,7 @@ class Connection(RequestHandler):
         stream, self.stream, self._errand = self.stream, None, None
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if stream is None or not stream.keep_alive or self._close:
-            self.close()
+            self.force_close()  # aiohttp's `close` leaves the transport of an idle connection open
         elif self._behind:
             self._catch_up()
 
