@@ -18,7 +18,7 @@ TURNS = 100  # of the loop, in which a piece that is read at all has been read
 PROBE = b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n"
 PONG = b"OK\n"
 VARYING = re.compile(rb"req_[0-9a-f]{32}")
-UNEQUAL = {"x-request-id", "x-trollproxy-receipt", "date"}
+UNEQUAL = {"x-request-id", "request-id", "x-trollproxy-receipt", "date"}
 LIMITS = {
     "devRpm": 100_000,
     "proRpm": 100_000,
@@ -80,7 +80,7 @@ def plain(answer: Answer) -> tuple[int, dict[str, str], bytes]:
 
 async def read_on(line: Line, until: bytes = PONG) -> Seen:
     """All answers, up to the one that the connection ends or the probe has."""
-    answers = []
+    answers = list[tuple[int, dict[str, str], bytes]]()
     while True:
         try:
             answer = await line.answer()

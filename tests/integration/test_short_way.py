@@ -37,3 +37,19 @@ def test_both_ways_end_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     expected |= {f"{name}, again": int(is_remembered) for name, is_remembered in TWICE.items()}
     assert {name: count for name, (_, count) in short.items() if expected[name] not in {count, None}} == {}
     assert {count for _, count in long.values()} == {0}
+
+
+def test_a_request_split_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = Ways(monkeypatch)
+
+    async def scene(there: Live) -> None:
+        data = there.request(max_tokens=3)
+        whole = await exchange(there, ways, [data])
+        assert ways.short == 1
+        for place in range(1, len(data)):
+            reads = ways.reads
+            assert await exchange(there, ways, [data[:place], data[place:]]) == whole, place
+            assert ways.short == 0
+            assert ways.reads - reads >= 3 + 3  # to warm it, and two pieces and the probe
+
+    play(tmp_path, scene)
