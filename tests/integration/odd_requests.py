@@ -33,7 +33,7 @@ class Odd:
 
 Make = Callable[[Odd], list[bytes]]
 
-# What is sent, and how much of it goes the short way. None: it depends
+# What is sent, and how much of it goes the short way. None: it depends on whether the first is answered by then
 CORPUS: dict[str, tuple[Make, int | None]] = {
     # what is found
     "the same again": (lambda o: [o.data], 1),
@@ -49,14 +49,14 @@ CORPUS: dict[str, tuple[Make, int | None]] = {
     "no messages": (lambda o: [o.there.request(messages=[])], 1),
     "an odd wish": (lambda o: [o.there.request(max_tokens=-1)], 1),
     # several, parts, too much
-    "two, one after the other": (lambda o: [o.data, o.longer], None),  # by whether the probe comes before an answer
+    "two, one after the other": (lambda o: [o.data, o.longer], 2),
     "two in one piece": (lambda o: [o.data + o.longer], 0),
     "three in one piece": (lambda o: [o.data + o.data + o.longer], 0),
     "two in one piece, then one": (lambda o: [o.data + o.longer, o.data], 0),
     "one and a half, then the rest": (lambda o: [o.data + o.data[:90], o.data[90:]], 0),
     "one and a head, then the body": (lambda o: [o.data + o.head + o.end, o.body], 0),
     "head, then body": (lambda o: [o.head + o.end, o.body], 0),
-    "head, then body, then whole": (lambda o: [o.head + o.end, o.body, o.longer], 0),
+    "head, then body, then whole": (lambda o: [o.head + o.end, o.body, o.longer], None),
     "head and half a body, then the rest and one more": (lambda o: [o.data[:-9], o.data[-9:] + o.longer], 0),
     "a line break after it": (lambda o: [o.data + b"\r\n"], 0),
     "a line break before it": (lambda o: [b"\r\n" + o.data], 0),
@@ -75,7 +75,7 @@ CORPUS: dict[str, tuple[Make, int | None]] = {
     "a probe, then it": (lambda o: [b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n", o.data], 0),
     "an unread body, then it": (
         lambda o: [b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n123456789", o.data],
-        0,
+        None,
     ),
     "a body that comes after its refusal, then it": (
         lambda o: [b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n1234", b"56789" + o.data],

@@ -57,6 +57,8 @@ class Ways:
     async def send(self, line: Line, *pieces: bytes) -> None:
         """Each piece is read by itself, unless the gateway has stopped reading."""
         for piece in pieces:
+            if line.writer.is_closing():
+                return  # the gateway has closed
             before = self.reads
             line.writer.write(piece)
             for _ in range(TURNS):
@@ -84,8 +86,12 @@ async def read_on(line: Line, until: bytes = PONG) -> Seen:
     while True:
         try:
             answer = await line.answer()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except asyncio.IncompleteReadError:
             return Seen(answers, is_open=False)
+        except ConnectionError:  # reset, since we sent more than it read; what it said before that is here
+            line.reader._exception = None  # type: ignore[attr-defined]
+            line.reader.feed_eof()
+            continue
         if answer.body == until:
             return Seen(answers, is_open=True)
         answers.append(plain(answer))

@@ -12,6 +12,7 @@ import pytest
 from tests.aio import run
 from tests.integration.live_gateway import Answer, Line, Live, live, provider
 from tests.integration.short_way import LIMITS, PROBE, Ways, plain
+from tests.integration.test_gateway import BUFFERS, Flood
 from trollproxy.control.first_start import DEMO_CREDIT_NUSD
 from trollproxy.records import Charge
 from trollproxy.web import connection
@@ -240,6 +241,44 @@ def test_a_hang_up_is_seen_while_the_provider_is_waited_for(
     run(scene())
 
 
+def test_half_a_request_and_a_hang_up_cost_nothing(tmp_path: Path, ways: Ways) -> None:
+    async def scene() -> None:
+        async with house(tmp_path, Slow(1_000)) as there:
+            whole = ask(there)
+            for place in range(1, len(whole), 7):
+                async with there.line() as line:
+                    await ways.send(line, whole)
+                    await ok(line)
+                    await ways.send(line, whole[:place])
+                while connections(there):
+                    await asyncio.sleep(0)
+            count = len(range(1, len(whole), 7))
+            assert ways.short == count - 1
+            charges = await until_charged(there, count)
+        assert {charge.ended_by for charge in charges} == {"completed"}
+
+    run(scene())
+
+
+def test_a_client_that_does_not_read_pauses_the_provider(tmp_path: Path, ways: Ways) -> None:
+    async def scene() -> None:
+        flood, patience = Flood(), {"drainAfterDisconnect": "50ms"}
+        async with provider(flood.answer) as upstream, live(tmp_path, **upstream, billing=patience) as there:
+            async with there.line() as line:
+                await line.send(there.request(model="none"))
+                assert (await line.answer()).status == 404
+                line.reader._transport.pause_reading()  # type: ignore[attr-defined]
+                await line.send(ask(there, stream=True))
+                await flood.is_paused.wait()
+                assert ways.short == 1
+                assert flood.sent < BUFFERS
+            await flood.is_cut.wait()
+            [charge] = await until_charged(there, 1)
+        assert charge.ended_by == "client_disconnected"
+
+    run(scene())
+
+
 def test_a_request_behind_a_slow_one_is_answered_after_it(tmp_path: Path, ways: Ways) -> None:
     async def scene() -> None:
         slow = Slow()
@@ -274,7 +313,8 @@ def test_many_behind_a_slow_one_are_answered_in_order_and_kept_within_a_bound(tm
                 line.writer.write(b"GET /%d%b HTTP/1.1\r\nhost: x\r\n\r\n" % (n, path.encode()))
             while not (held := connections(there)[0]).transport or held.transport.is_reading():
                 await asyncio.sleep(0)
-            assert len(held._behind) < connection.MAX_BEHIND + 256 * 1024
+            assert sum(map(len, held._behind)) < connection.MAX_BEHIND_BYTES + 256 * 1024
+            assert len(held._behind) <= connection.MAX_BEHIND_READS
             slow.go_on.set()
             await ok(line)
             for n in range(count):

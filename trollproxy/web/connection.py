@@ -35,7 +35,8 @@ SWEEP_S = 1.0  # how late a deadline may strike; short against any sane header t
 MAX_HEAD_LINE = 16 * 1024  # a key, betas and a handful of vendor headers fit many times over
 MAX_HEADERS = 100
 LINGER_S = 2.0  # a client that still sends its body gets this long to see why it was refused
-MAX_BEHIND = 64 * 1024  # some requests; up to it we read on, since who does not read does not see a hang-up
+MAX_BEHIND_BYTES = 64 * 1024  # some requests; up to it we read on, since who does not read does not see a hang-up
+MAX_BEHIND_READS = 16  # so that a drip of bytes costs no more than they
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -87,7 +88,7 @@ class Connection(RequestHandler):
         self.stream: TransportStream | None = None  # the answer that is being written
         self._known = known
         self._errand: Errand | None = None  # what goes the short way
-        self._behind = b""  # what came meanwhile: `MAX_BEHIND` and one read at most
+        self._behind: list[bytes] = []  # the reads meanwhile: `MAX_BEHIND_BYTES` and one more at most
         self._missing: int | None = 0  # of the request that aiohttp is reading; 0: it is between two; None: unknown
         self._shape: Shape | None = None  # of the head that aiohttp parsed last
 
@@ -115,7 +116,7 @@ class Connection(RequestHandler):
             return
         waiter = self._waiter
         if waiter is None and self._missing == 0 and self._is_returning:
-            self._behind = data
+            self._behind.append(data)
             self._loop.call_soon(self._catch_up)
             return
         if self._missing == 0 and waiter is not None and not (waiter.done() or self._close or self._force_close):
@@ -187,8 +188,10 @@ class Connection(RequestHandler):
 
     def _hold_back(self, data: bytes) -> None:
         """Requests of one connection are answered one after the other."""
-        self._behind += data
-        if self.transport is not None and len(self._behind) >= MAX_BEHIND:
+        behind = self._behind
+        behind.append(data)
+        is_full = len(behind) >= MAX_BEHIND_READS or sum(map(len, behind)) >= MAX_BEHIND_BYTES
+        if is_full and self.transport is not None:
             self.transport.pause_reading()
 
     def _arrive(self) -> None:
@@ -201,10 +204,12 @@ class Connection(RequestHandler):
             self._catch_up()
 
     def _catch_up(self) -> None:
-        behind, self._behind = self._behind, b""
+        """As it was read: what cannot be parsed costs its own read its answers, and no other."""
+        behind, self._behind = self._behind, []
         if self.transport is not None:
             self.transport.resume_reading()
-            self.data_received(behind)
+            for data in behind:
+                self.data_received(data)
 
     def close(self) -> None:
         """Stop, but not before the answer is written."""
