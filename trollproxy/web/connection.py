@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import msgspec
 from aiohttp import hdrs, web
-from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -35,6 +34,8 @@ SWEEP_S = 1.0  # how late a deadline may strike; short against any sane header t
 MAX_HEAD_LINE = 16 * 1024  # a key, betas and a handful of vendor headers fit many times over
 MAX_HEADERS = 100
 LINGER_S = 2.0  # a client that still sends its body gets this long to see why it was refused
+MAX_BEHIND_BYTES = 64 * 1024  # some requests; up to it we read on, since who does not read does not see a hang-up
+MAX_BEHIND_READS = 16  # so that a drip of bytes costs no more than they
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -86,7 +87,7 @@ class Connection(RequestHandler):
         self.stream: TransportStream | None = None  # the answer that is being written
         self._known = known
         self._errand: Errand | None = None  # what goes the short way
-        self._behind = b""  # what came meanwhile: one read at most, since reading is paused
+        self._behind: list[bytes] = []  # the reads meanwhile: `MAX_BEHIND_BYTES` and one more at most
         self._missing: int | None = 0  # of the request that aiohttp is reading; 0: it is between two; None: unknown
         self._shape: Shape | None = None  # of the head that aiohttp parsed last
 
@@ -109,12 +110,15 @@ class Connection(RequestHandler):
             self.stream.lost()
 
     def data_received(self, data: bytes) -> None:
+        if not data:  # aiohttp, having made room for what its parser holds
+            self._take(data)
+            return
         if self._errand is not None or self._behind:
             self._hold_back(data)
             return
         waiter = self._waiter
-        if waiter is None and self._is_returning:
-            self._behind = data
+        if waiter is None and self._missing == 0 and self._is_returning:
+            self._behind.append(data)
             self._loop.call_soon(self._catch_up)
             return
         if self._missing == 0 and waiter is not None and not (waiter.done() or self._close or self._force_close):
@@ -127,28 +131,32 @@ class Connection(RequestHandler):
     # aiohttp's way
 
     def _take(self, data: bytes) -> None:
-        heads = self._request_count
+        heads, waiter = self._request_count, self._waiter
+        is_alone = waiter is not None and not waiter.done()
         super().data_received(data)
-        self._measure(data, self._request_count - heads)
+        self._measure(data, self._request_count - heads, is_alone=is_alone)
         if self._request_count != heads:
             self.head_since_s = None
         elif self.head_since_s is None and not self._request_in_progress and not self._messages:
             self.head_since_s = self._loop.time()
 
-    def _measure(self, data: bytes, begun: int) -> None:
+    def _measure(self, data: bytes, begun: int, *, is_alone: bool) -> None:
         """Know when aiohttp's parser is between two requests. Once that is lost, it stays lost for the connection."""
+        if begun:
+            self._shape = None
         if self._missing is None or not data:
             return
         if self._missing:
             self._missing = self._missing - len(data) if len(data) <= self._missing and not begun else None
             return
         shape = shape_of(data) if begun == 1 and self._messages else None
-        self._shape = self._missing = None
+        self._missing = None
         if shape is None:
             return
         _, length, body_at = shape
         if self._is_plain(length) and len(data) <= body_at + length:
-            self._shape, self._missing = shape, body_at + length - len(data)
+            self._missing = body_at + length - len(data)
+            self._shape = shape if is_alone else None  # of several, it could be remembered as another's
 
     def _is_plain(self, length: int) -> bool:
         """Whether aiohttp read the same length out of this head, and nothing else that frames a body."""
@@ -156,21 +164,25 @@ class Connection(RequestHandler):
         if isinstance(message, _ErrInfo):
             return False
         lengths = message.headers.getall(hdrs.CONTENT_LENGTH, ())
-        is_framed_otherwise = message.chunked or message.upgrade or message.compression is not None
-        is_bare = hdrs.EXPECT not in message.headers and hdrs.CONTENT_ENCODING not in message.headers
-        return list(lengths) == [str(length)] and is_bare and not is_framed_otherwise
+        is_framed_otherwise = message.chunked or message.upgrade or hdrs.EXPECT in message.headers
+        is_coded = hdrs.CONTENT_ENCODING in message.headers  # aiohttp's `compression` tells only what it can undo
+        return list(lengths) == [str(length)] and not is_framed_otherwise and not is_coded
 
-    def remember(self, request: web.BaseRequest, asked: ClientRequest) -> None:
-        """What aiohttp's way made of the last head, so that the next one like it can go the short way. To be told of
-        requests that were served well: nobody else shall fill the memory.
+    def take_shape(self) -> Shape | None:
+        """Of the request that aiohttp hands out now; None if its head is not to be known again."""
+        shape, self._shape = self._shape, None
+        return shape
+
+    def remember(self, shape: Shape, asked: ClientRequest) -> None:
+        """What aiohttp's way made of a head, so that the next one like it can go the short way. To be told of requests
+        that were served well: nobody else shall fill the memory.
         """
-        if self._shape is not None and request.keep_alive and request.version == HttpVersion11:
-            self._known.heads.keep(self.peer, self._shape, request=asked)
-            self._shape = None
+        self._known.heads.keep(self.peer, shape, request=asked)
 
     # The short way
 
     def _go(self, request: ClientRequest, body: bytes) -> None:
+        self.head_since_s = None
         stream = self.stream = TransportStream(self, keep_alive=True)
         errand = self._errand = Errand(self._arrive, self._loop)
         errand.run(self._known.serve(request, stream, body, task=errand))
@@ -183,8 +195,10 @@ class Connection(RequestHandler):
 
     def _hold_back(self, data: bytes) -> None:
         """Requests of one connection are answered one after the other."""
-        self._behind += data
-        if self.transport is not None:
+        behind = self._behind
+        behind.append(data)
+        is_full = len(behind) >= MAX_BEHIND_READS or sum(map(len, behind)) >= MAX_BEHIND_BYTES
+        if is_full and self.transport is not None:
             self.transport.pause_reading()
 
     def _arrive(self) -> None:
@@ -192,15 +206,17 @@ class Connection(RequestHandler):
         stream, self.stream, self._errand = self.stream, None, None
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if stream is None or not stream.keep_alive or self._close:
-            self.close()
+            self.force_close()  # aiohttp's `close` leaves the transport of an idle connection open
         elif self._behind:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        behind, self._behind = self._behind, b""
+        """As it was read: what cannot be parsed costs its own read its answers, and no other."""
+        behind, self._behind = self._behind, []
         if self.transport is not None:
             self.transport.resume_reading()
-            self.data_received(behind)
+            for data in behind:
+                self.data_received(data)
 
     def close(self) -> None:
         """Stop, but not before the answer is written."""

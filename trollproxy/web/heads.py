@@ -38,14 +38,14 @@ class Heads:
         if shape is None:
             return None
         key, length, body_at = shape
-        if length != len(data) - body_at or length > self._max_body_bytes:
-            return None
         request = self._known.get((peer, key))
-        return None if request is None else (request, data[body_at:])
+        if request is None or length != len(data) - body_at or length > self._max_body_bytes:
+            return None
+        return request, data[body_at:]
 
     def keep(self, peer: str, shape: Shape, *, request: ClientRequest) -> None:
         """Know this head again: aiohttp made the request of it, and its length is framed by nothing but the digits."""
-        key, _, _ = shape
+        key = shape[0]
         if len(self._known) >= MAX_HEADS and (peer, key) not in self._known:
             del self._known[next(iter(self._known))]
         self._known[peer, key] = request

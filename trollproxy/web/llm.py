@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from trollproxy.errors import ClientTooSlow, GatewayError, InvalidRequest, NotFound, PayloadTooLarge
 from trollproxy.gateway.callers import Caller, Callers
@@ -107,10 +108,12 @@ class LlmRoutes:
             peer=self._trusted.client_of(connection.peer, headers.get("X-Forwarded-For")),
             wallet=self._wallet,
         )
+        shape = connection.take_shape()
         await self._pipeline.serve(asked, stream, lambda: read_body(request, self._body_limits))
         connection.stream = None
-        if stream.keep_alive and stream.status == HTTPStatus.OK:
-            connection.remember(request, asked)
+        is_plain = stream.keep_alive and request.version == HttpVersion11
+        if shape is not None and is_plain and stream.status == HTTPStatus.OK:
+            connection.remember(shape, asked)
         return Written(stream)
 
 
