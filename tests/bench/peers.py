@@ -224,7 +224,8 @@ class Tried:
                     return self.ready(system, time.monotonic() - began)
             time.sleep(RETRY_S)
         raise Unavailable(
-            f"does not answer: {first_lines(str(said))}; its log ends: {last_line(process.log.read_text())}"
+            f"does not answer: {first_lines(str(said))}; its log ends: "
+            f"{last_line(process.log.read_text()).replace(str(ROOT), '.')}"  # the page is for all machines
         )
 
     def ready(self, system: System, seconds: float) -> System:
