@@ -48,6 +48,10 @@ AREAS = {
     "__main__": LOOP,
 }
 THREAD = re.compile(r"^thread \(\w+\)(?:: (?P<name>.*))?$")
+# py-spy does not see on every kernel that a thread sleeps: what waits for work is told by where it stands.
+RESTING = re.compile(
+    r"^thread (?!.*: MainThread).*;(?:_worker \(concurrent/futures/|Condition\.wait \(threading|_Waiting\.take \()[^;]*$"
+)
 OURS = re.compile(r"\((?:.*/)?(?:trollproxy/(?P<package>\w+)|(?P<library>aiohttp))[/.]")
 
 
@@ -73,7 +77,8 @@ def shares(raw: str) -> dict[str, float]:
     counts: Counter[str] = Counter()
     for line in raw.splitlines():
         stack, _, count = line.rpartition(" ")
-        counts[area_of(stack)] += int(count)
+        if not RESTING.match(stack):
+            counts[area_of(stack)] += int(count)
     return {area: count / counts.total() for area, count in counts.most_common()}
 
 
