@@ -7,7 +7,7 @@ from trollproxy.money.entries import Entry, decode
 from trollproxy.money.journal import Journal, JournalUnavailable
 from trollproxy.money.segments import MAX_PAYLOAD_BYTES
 
-Refusing = Literal["nothing", "unreserved", "everything"]
+Refusing = Literal["nothing", "unreserved", "everything", "writes"]
 
 
 class MemoryJournal(Journal):
@@ -22,6 +22,7 @@ class MemoryJournal(Journal):
         self.is_broken = False
         self.refusing: Refusing = "nothing"
         self.is_syncing = True
+        self._added: list[bytes] = []
         self._id = b"w1"
         self._synced = asyncio.Condition()
 
@@ -33,17 +34,24 @@ class MemoryJournal(Journal):
     def entries(self) -> list[Entry]:
         return [decode(payload) for _, payload in self.records]
 
-    def append(self, payload: bytes, *, is_reserved: bool = False) -> int:
+    def add(self, payload: bytes, *, is_reserved: bool = False) -> int:
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError("too long")
         if self.refusing == "everything" or (self.refusing == "unreserved" and not is_reserved):
             raise JournalUnavailable("The disk takes nothing.", retry_after_s=1.0)
-        self.last += 1
-        self.records.append((self.last, payload))
-        self.unacknowledged_bytes += len(payload)
+        self._added.append(payload)
+        return self.last + len(self._added)
+
+    def put_down(self) -> None:
+        added, self._added = self._added, []
+        if self.refusing == "writes":
+            raise JournalUnavailable("The disk takes nothing.", retry_after_s=1.0)
+        for payload in added:
+            self.last += 1
+            self.records.append((self.last, payload))
+            self.unacknowledged_bytes += len(payload)
         if self.is_syncing:
             self.durable = self.last
-        return self.last
 
     def read(self, after: int, *, max_records: int, max_bytes: int) -> list[tuple[int, bytes]]:
         found: list[tuple[int, bytes]] = []

@@ -37,6 +37,7 @@ from trollproxy.money.holds import Holds
 from trollproxy.money.journal import Journal
 from trollproxy.money.recorder import Recorder
 from trollproxy.money.writer import Writer, WriterPolicy
+from trollproxy.outbox import Outbox
 from trollproxy.policy.retrying import RetryPolicy
 from trollproxy.policy.spending import Spendings
 from trollproxy.policy.vault import Vault
@@ -65,6 +66,11 @@ RECEIPT_FLUSH_S = 2.0  # a receipt asked for at once waits this long for its cha
 RECOVERY_S = 60.0  # enough for some million charges; what is left is written while serving
 CRASH_VARIABLE = "TROLLPROXY_CRASH_AT"  # for the fault tests: boundaries.py
 FINAL_FLUSH_S = 10.0  # two tries of the store's deadline; systemd's own patience at a stop is 90 s
+
+
+def _later(call: Callable[[], object]) -> None:
+    """At the end of this turn of the loop."""
+    asyncio.get_running_loop().call_soon(call)
 
 
 def open_data_dir(settings: Settings) -> DataDir:
@@ -117,7 +123,8 @@ class Gateway:
         self.holds = Holds(longest_life_s((), float(settings.billing.drain_after_disconnect_s)))
         self.gate = Gate(clock=CLOCK, new_request_id=new_request_id, max_in_flight=settings.limits.max_in_flight)
         self.live = Live(Snapshot((), {}))
-        self.upstream = Client()
+        self.outbox = Outbox(_later)
+        self.upstream = Client(self.outbox)
         spending = settings.spending
         self.spend_checker = SpendChecker(
             Spendings(spending.margin_percent),
@@ -279,7 +286,7 @@ class Gateway:
 
     def _open_books(self) -> None:
         billing = self._settings.billing
-        self.recorder = Recorder(self.journal, at=self._at)
+        self.recorder = Recorder(self.journal, self.outbox, at=self._at)
         policy = WriterPolicy(
             interval_s=float(billing.flush_interval_s) if billing.batching else 0.0, jitter=random.random, at=self._at
         )
@@ -369,7 +376,7 @@ class Gateway:
                 reload=self.reload,
             ),
         )
-        known = Known(Heads(body_limits.max_bytes), pipeline.serve)
+        known = Known(Heads(body_limits.max_bytes), pipeline.serve, self.outbox)
         return Listening(dispatcher(table), _connection_limits(self._settings), trusted, known=known)
 
     def _upstream_connections(self) -> dict[tuple[str, ...], float]:

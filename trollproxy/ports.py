@@ -137,7 +137,7 @@ def _nobody() -> None:
     """Nobody wants to know."""
 
 
-class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
+class UpstreamCall(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One request to a provider, ready to be written. Headers are complete but for Host and Content-Length."""
 
     endpoint: Endpoint

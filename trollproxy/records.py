@@ -31,7 +31,7 @@ SpendPeriod = Literal["total", "day", "month"]  # of UTC's calendar
 CreditKind = Literal["purchase", "refund", "promotional"]
 
 
-class User(msgspec.Struct, frozen=True, kw_only=True):
+class User(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An account: who pays. `is_migrated` is False where amounts of an imported account are not yet nano-dollars."""
 
     username: str
@@ -47,7 +47,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     created_at_s: float = 0.0
 
 
-class ClientKey(msgspec.Struct, frozen=True, kw_only=True):
+class ClientKey(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A key that a client presents. `key_id` is public and is how it is found; the secret is kept as a keyed hash."""
 
     key_id: str
@@ -61,14 +61,14 @@ class ClientKey(msgspec.Struct, frozen=True, kw_only=True):
     created_at_s: float = 0.0
 
 
-class ModelLimit(msgspec.Struct, frozen=True, kw_only=True):
+class ModelLimit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a friend may do with one model. `daily_limit_nusd` None: as much as the owner's wallet bears."""
 
     enabled: bool = True
     daily_limit_nusd: int | None = None
 
 
-class FriendKey(msgspec.Struct, frozen=True, kw_only=True):
+class FriendKey(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A key lent to a friend: spends its owner's wallet within per-model limits. Unlisted models are closed."""
 
     key_id: str
@@ -82,7 +82,7 @@ class FriendKey(msgspec.Struct, frozen=True, kw_only=True):
     created_at_s: float = 0.0
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True):
+class Price(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Nano-dollars per million tokens by usage bucket, and the multiplier in millionths (1.05 is 1_050_000).
 
     `version` names this exact content, so a bill can always be recomputed from what it says.
@@ -93,7 +93,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     multiplier_micro: int = 1_000_000
 
 
-class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
+class UpstreamKey(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A secret of a provider that we may spend. `key_id` is what logs and metrics call it."""
 
     key_id: str
@@ -105,7 +105,7 @@ class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
     spend_period: SpendPeriod = "total"
 
 
-class OutboundProxy(msgspec.Struct, frozen=True, kw_only=True):
+class OutboundProxy(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A way out of the house for calls to providers. `proxy_id` is what logs and metrics call it."""
 
     proxy_id: str
@@ -116,7 +116,7 @@ class OutboundProxy(msgspec.Struct, frozen=True, kw_only=True):
     password: str | None = None
 
 
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+class Timeouts(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Deadlines towards a provider. First byte is long because reasoning models think before they speak."""
 
     connect_s: float = 10.0
@@ -124,7 +124,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float = 120.0
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Where a provider speaks one format. `tls` decides the scheme; `path` is complete."""
 
     host: str
@@ -133,7 +133,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     path: str
 
 
-class FilterRule(msgspec.Struct, frozen=True, kw_only=True):
+class FilterRule(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Words that are replaced in what passes: a literal, and what stands there instead."""
 
     pattern: str
@@ -144,7 +144,7 @@ class FilterRule(msgspec.Struct, frozen=True, kw_only=True):
     in_responses: bool = True
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
+class Pace(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How much a provider is sent, and how many may wait for how long. None: any number."""
 
     per_minute: int | None = None
@@ -158,7 +158,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 KeyHeader = Literal["authorization", "x-api-key", "x-goog-api-key", "api-key"]  # authorization: as a Bearer
 
 
-class Provider(msgspec.Struct, frozen=True, kw_only=True):
+class Provider(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An upstream service: where it is, which formats it speaks, with which keys and deadlines."""
 
     name: str
@@ -175,7 +175,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     cannot: frozenset[Feature] = frozenset()  # what its format can say, and this server does not take
 
 
-class Supplier(msgspec.Struct, frozen=True, kw_only=True):
+class Supplier(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One of the providers that serve a model: by which name it knows the model, and what it charges us."""
 
     provider: str
@@ -183,7 +183,7 @@ class Supplier(msgspec.Struct, frozen=True, kw_only=True):
     upstream_model: str | None = None  # None: the same name
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True):
+class Model(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A name that clients ask for, what stands behind it and what it costs. `model_id` ending in `*` is a prefix."""
 
     model_id: str
@@ -206,7 +206,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         return (first, *self.fallbacks)
 
 
-class Charge(msgspec.Struct, frozen=True, kw_only=True):
+class Charge(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One exchange on the books: exactly one for every request that was to be forwarded, also at cost 0.
 
     `seq` grows within one writer; with the writer's id it makes every write idempotent. `username` is empty for the
@@ -241,7 +241,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: float
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True, tag="intent"):
+class Intent(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="intent"):
     """All that a charge needs to know of an exchange before it is known what it used."""
 
     request_id: str
@@ -263,7 +263,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, tag="intent"):
     lost_cost_nusd: int = 0  # by tries before this one
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
+class Progress(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag="progress"):
     """What had been relayed at a moment."""
 
     request_id: str
@@ -272,7 +272,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     output_bytes: int
 
 
-class Credit(msgspec.Struct, frozen=True, kw_only=True):
+class Credit(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Money put into a wallet (or taken out, when negative). `entry_id` makes applying it twice a no-op."""
 
     entry_id: str
@@ -284,14 +284,14 @@ class Credit(msgspec.Struct, frozen=True, kw_only=True):
     created_at_s: float
 
 
-class Statement(msgspec.Struct, frozen=True, kw_only=True):
+class Statement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A user beside what the ledger's entries say of the wallets."""
 
     user: User
     ledger_nusd: dict[Wallet, int]
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class Batch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one flush of the writer carries to the store. Charges are in order of `seq`."""
 
     writer: str
@@ -299,7 +299,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     last_used: dict[str, float] = {}  # key_id -> when it was last used
 
 
-class ClientKeyMaterial(msgspec.Struct, frozen=True, kw_only=True):
+class ClientKeyMaterial(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A presented key in the two shapes a store can know it by: ours (id and hash), or the seeds' plain text."""
 
     key_id: str

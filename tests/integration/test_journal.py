@@ -52,6 +52,13 @@ def make(path: Path, disk: Disk | None = None, *, max_bytes: int = 1 << 20, segm
     return Journal(path, disk=disk, segment_bytes=segment_bytes, max_bytes=max_bytes, clock=Clock(), random_bytes=ids)
 
 
+def append(journal: Journal, payload: bytes, *, is_reserved: bool = False) -> int:
+    """One record by one write."""
+    number = journal.add(payload, is_reserved=is_reserved)
+    journal.put_down()
+    return number
+
+
 @contextmanager
 def opened(path: Path, disk: Disk | None = None, *, max_bytes: int = 1 << 20, segment_bytes: int = SMALL):
     journal = make(path, disk, max_bytes=max_bytes, segment_bytes=segment_bytes)
@@ -73,7 +80,7 @@ def reopened(path: Path) -> dict[int, bytes]:
     """What a fresh process finds; and that it can go on, and that a second start finds the same."""
     with opened(path, FaultyDisk()) as journal:
         records = read_all(journal)
-        number = journal.append(b"later")
+        number = append(journal, b"later")
         assert number > max([number for number, _ in records], default=0)
     with opened(path, FaultyDisk()) as journal:
         assert read_all(journal) == [*records, (number, b"later")]
@@ -85,7 +92,7 @@ def reopened(path: Path) -> dict[int, bytes]:
 
 def fill(path: Path, count: int, *, segment_bytes: int = SMALL) -> dict[int, bytes]:
     with opened(path, segment_bytes=segment_bytes) as journal:
-        return {journal.append(payload): payload for payload in (b"payload %d" % n for n in range(count))}
+        return {append(journal, payload): payload for payload in (b"payload %d" % n for n in range(count))}
 
 
 def segments(path: Path) -> list[Path]:
@@ -119,7 +126,7 @@ def test_a_cut_anywhere_costs_what_lies_behind_it(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_costs_its_own_record_only(tmp_path: Path) -> None:
     with opened(tmp_path / "sample", segment_bytes=70) as journal:
-        records = {journal.append(payload): payload for payload in (b"a", b"b", b"c", b"d", b"e")}
+        records = {append(journal, payload): payload for payload in (b"a", b"b", b"c", b"d", b"e")}
     files = segments(tmp_path / "sample")
     assert len(files) == 3
     for file in files:
@@ -141,7 +148,7 @@ def test_a_flipped_bit_costs_its_own_record_only(tmp_path: Path) -> None:
 def test_damage_that_comes_while_the_journal_is_open_is_stepped_over(tmp_path: Path) -> None:
     with opened(tmp_path / "j", segment_bytes=1000) as journal:
         for number in range(1, 9):
-            assert journal.append(b"%d" % number) == number
+            assert append(journal, b"%d" % number) == number
         file = segments(tmp_path / "j")[0]
         data = bytearray(file.read_bytes())
         data[HEADER_BYTES + 3 * (RECORD_BYTES + 1)] ^= 128
@@ -149,7 +156,7 @@ def test_damage_that_comes_while_the_journal_is_open_is_stepped_over(tmp_path: P
         assert [number for number, _ in read_all(journal)] == [1, 2, 3, 5, 6, 7, 8]
         file.write_bytes(data[:-1] + b"?")
         assert [number for number, _ in read_all(journal, 4)] == [5, 6, 7]
-        assert journal.append(b"9") == 9
+        assert append(journal, b"9") == 9
         assert read_all(journal, 7) == [(9, b"9")]
 
 
@@ -193,7 +200,7 @@ def test_a_number_the_store_has_is_not_given_again(tmp_path: Path) -> None:
         journal.acknowledge(4)
     os.truncate(segments(tmp_path / "j")[0], HEADER_BYTES + 30)
     with opened(tmp_path / "j", segment_bytes=1000) as journal:
-        assert journal.append(b"new") == 5
+        assert append(journal, b"new") == 5
         assert read_all(journal, journal.acknowledged) == [(5, b"new")]
     assert list(reopened(tmp_path / "j")) == [1, 5]
 
@@ -209,7 +216,7 @@ def session(journal: Journal, told: dict[int, bytes]) -> list[bytes]:
         for turn in range(9):
             payload = b"payload %d" % turn
             try:
-                told[journal.append(payload)] = payload
+                told[append(journal, payload)] = payload
             except JournalUnavailable:
                 refused.append(payload)
             if turn % 3 == 2:
@@ -292,21 +299,21 @@ def test_a_crash_at_any_call(tmp_path: Path, fault: str, *, power: bool) -> None
 def test_a_full_disk_refuses_and_works_again_by_itself(tmp_path: Path) -> None:
     disk = FaultyDisk()
     with opened(tmp_path / "j", disk) as journal:
-        assert journal.append(b"before") == 1
+        assert append(journal, b"before") == 1
         for call in ("write", "truncate"):  # the second one: not even a torn record can be taken back
             disk.failing[call] = errno.ENOSPC
             disk.faults = {len(disk.calls) + 1: "short"}
             for _ in range(3):
                 with pytest.raises(JournalUnavailable):
-                    journal.append(b"refused", is_reserved=True)
+                    append(journal, b"refused", is_reserved=True)
             assert read_all(journal) == [(1, b"before")]
         disk.failing.clear()
-        assert journal.append(b"after") == 2
+        assert append(journal, b"after") == 2
         names = ["write", "truncate", "open", "write", "rename", "write"]  # the new segment takes no record either
         for refusal in (True, False):
             disk.faults = {len(disk.calls) + 1: "EIO"} | ({len(disk.calls) + len(names): "EIO"} if refusal else {})
             with pytest.raises(JournalUnavailable) if refusal else nullcontext():
-                journal.append(b"again", is_reserved=True)
+                append(journal, b"again", is_reserved=True)
             assert [number for number, _ in journal.read(2, max_records=9, max_bytes=9)] == ([] if refusal else [3])
     assert reopened(tmp_path / "j") == {1: b"before", 2: b"after", 3: b"again"}
 
@@ -314,11 +321,11 @@ def test_a_full_disk_refuses_and_works_again_by_itself(tmp_path: Path) -> None:
 def test_a_torn_record_that_cannot_be_taken_back_is_left_behind(tmp_path: Path) -> None:
     disk = FaultyDisk()
     with opened(tmp_path / "j", disk) as journal:
-        journal.append(b"before")
+        append(journal, b"before")
         journal.sync()
         next_call = len(disk.calls) + 1
         disk.faults = {next_call: "short", next_call + 1: "EIO", next_call + 2: "EIO"}  # write, write, truncate
-        assert journal.append(b"after") == 2
+        assert append(journal, b"after") == 2
         assert len(segments(tmp_path / "j")) == 2
         assert read_all(journal) == [(1, b"before"), (2, b"after")]
     assert reopened(tmp_path / "j") == {1: b"before", 2: b"after"}
@@ -328,17 +335,17 @@ def test_a_torn_record_that_cannot_be_taken_back_is_left_behind(tmp_path: Path) 
 def test_a_failing_disk_is_not_asked_by_every_request(tmp_path: Path) -> None:
     disk = FaultyDisk()
     with opened(tmp_path / "j", disk) as journal:
-        journal.append(b"before")
+        append(journal, b"before")
         journal._clock = lambda: 100.0
         disk.failing["write"] = errno.EIO
         for _ in range(5):
             with pytest.raises(JournalUnavailable):
-                journal.append(b"refused")
+                append(journal, b"refused")
         assert disk.calls[-6:].count("write") == 2
         disk.failing.clear()
-        assert journal.append(b"charge of an admitted request", is_reserved=True) == 2
+        assert append(journal, b"charge of an admitted request", is_reserved=True) == 2
         journal._clock = lambda: 101.0
-        assert journal.append(b"after") == 3
+        assert append(journal, b"after") == 3
 
 
 # Limits and retention
@@ -348,25 +355,25 @@ def test_the_hard_limit_and_what_lies_beyond_it(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(journal_module, "RESERVE_BYTES", 100)
     with opened(tmp_path / "j", max_bytes=200) as journal:
         for _ in range(6):
-            journal.append(b"x" * (33 - RECORD_BYTES))
+            append(journal, b"x" * (33 - RECORD_BYTES))
         assert journal.unacknowledged_bytes == 198
         with pytest.raises(JournalUnavailable, match="full"):
-            journal.append(b"xxx")
+            append(journal, b"xxx")
         for _ in range(3):
-            journal.append(b"x" * (33 - RECORD_BYTES), is_reserved=True)
+            append(journal, b"x" * (33 - RECORD_BYTES), is_reserved=True)
         with pytest.raises(JournalUnavailable, match="full"):
-            journal.append(b"x" * 20, is_reserved=True)
+            append(journal, b"x" * 20, is_reserved=True)
         journal.acknowledge(9)
         assert journal.unacknowledged_bytes == 0
         monkeypatch.setattr(journal_module, "MAX_UNSYNCED_BYTES", 9 * 33)
         with pytest.raises(JournalUnavailable, match="slow"):
-            journal.append(b"xxx")
+            append(journal, b"xxx")
         assert journal.sync()
-        assert journal.append(b"xxx") == 10
+        assert append(journal, b"xxx") == 10
         with pytest.raises(ValueError, match="most"):
-            journal.append(bytes((1 << 20) + 1))
+            append(journal, bytes((1 << 20) + 1))
     with pytest.raises(JournalUnavailable):
-        journal.append(b"closed")
+        append(journal, b"closed")
     with opened(tmp_path / "j") as journal:
         assert (journal.acknowledged, len(read_all(journal, 9))) == (9, 1)
 
@@ -375,22 +382,22 @@ def test_a_nearly_full_disk_first_costs_what_the_store_has(tmp_path: Path) -> No
     disk = FaultyDisk()
     with opened(tmp_path / "j", disk) as journal:
         for _ in range(12):
-            journal.append(b"x" * 24)
+            append(journal, b"x" * 24)
         journal.sync()
         journal.acknowledge(6)
         disk.room = 0.09
         journal._look_at = 0
-        assert journal.append(b"there is room again") == 13
+        assert append(journal, b"there is room again") == 13
         assert journal.first == 3
         disk.room = 0.0
         journal._look_at = 0
         with pytest.raises(JournalUnavailable, match="nearly full"):
-            journal.append(b"refused")
+            append(journal, b"refused")
         assert journal.first == 7
-        assert journal.append(b"reserved", is_reserved=True) == 14
+        assert append(journal, b"reserved", is_reserved=True) == 14
         disk.room = 1.0
         journal._look_at = 0
-        assert journal.append(b"again") == 15
+        assert append(journal, b"again") == 15
         assert [number for number, _ in read_all(journal)] == list(range(7, 16))
 
 
@@ -420,7 +427,7 @@ def test_one_sync_covers_many_appends(tmp_path: Path) -> None:
             task = asyncio.create_task(journal.sync_forever(0.001))
             await asyncio.sleep(0)
             for _ in range(3):
-                numbers = [journal.append(b"x" * 100) for _ in range(100)]
+                numbers = [append(journal, b"x" * 100) for _ in range(100)]
                 assert journal.durable < numbers[0]
                 await asyncio.gather(*(journal.wait_durable(number) for number in numbers))
                 assert journal.durable == journal.last == numbers[-1]
@@ -429,7 +436,7 @@ def test_one_sync_covers_many_appends(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="no record"):
                 await journal.wait_durable(301)
             task.cancel()
-            journal.append(b"after the task was cancelled, before it ended")
+            append(journal, b"after the task was cancelled, before it ended")
 
     run(scenario())
 
@@ -438,7 +445,7 @@ def test_waiting_ends_when_the_journal_closes(tmp_path: Path) -> None:
     async def scenario() -> None:
         disk = FaultyDisk()
         with opened(tmp_path / "j", disk) as journal:
-            journal.append(b"x")
+            append(journal, b"x")
             waiting = asyncio.create_task(journal.wait_durable(1))
             given_up = asyncio.create_task(journal.wait_durable(1))
             await asyncio.sleep(0)
@@ -454,9 +461,9 @@ def test_what_a_failed_sync_covered_is_written_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         disk = FaultyDisk()
         with opened(tmp_path / "j", disk) as journal:
-            first = [journal.append(b"%d" % n) for n in range(3)]
+            first = [append(journal, b"%d" % n) for n in range(3)]
             assert journal.sync()
-            second = [journal.append(b"%d" % n) for n in range(3, 12)]  # over several segments
+            second = [append(journal, b"%d" % n) for n in range(3, 12)]  # over several segments
             disk.faults = {len(disk.calls) + 1: "EIO"}
             task = asyncio.create_task(journal.sync_forever(0))
             await journal.wait_durable(second[-1])
@@ -475,12 +482,12 @@ def test_a_disk_that_never_syncs_breaks_the_journal_until_it_does(tmp_path: Path
     disk = FaultyDisk()
     with opened(tmp_path / "j", disk) as journal:
         for call in ("fsync", "open"):
-            number = journal.append(b"before")
+            number = append(journal, b"before")
             disk.failing = {"fsync": errno.EIO, "fdatasync": errno.EIO, call: errno.EIO}
             assert not journal.sync()
             assert journal.is_broken
             with pytest.raises(JournalUnavailable):
-                journal.append(b"refused", is_reserved=True)
+                append(journal, b"refused", is_reserved=True)
             assert not journal.sync()
             disk.failing.clear()
             assert journal.sync()
@@ -494,7 +501,7 @@ def test_a_sync_that_outlives_its_task_is_still_heard(tmp_path: Path) -> None:
     async def scenario() -> None:
         disk = FaultyDisk()
         with opened(tmp_path / "j", disk) as journal:
-            journal.append(b"x")
+            append(journal, b"x")
             disk.faults = {len(disk.calls) + 1: "EIO"}
             task = asyncio.create_task(journal.sync_forever(0))
             while journal._round is None:
@@ -524,7 +531,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(payload=st.binary(max_size=50), is_reserved=st.booleans())
     def append(self, payload: bytes, is_reserved: bool) -> None:
         with suppress(JournalUnavailable):
-            number = self.journal.append(payload, is_reserved=is_reserved)
+            number = self.append(journal, payload, is_reserved=is_reserved)
             assert number > self.highest
             self.told[number] = payload
             self.highest = number

@@ -11,10 +11,9 @@ Boundary = Callable[[str], None]
 
 BOUNDARIES = (
     "before_intent",
-    "after_intent",
-    "after_progress",
     "before_charge",
-    "after_charge",
+    "before_put_down",
+    "after_put_down",
     "before_flush",
     "after_flush",
     "after_acknowledge",

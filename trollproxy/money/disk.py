@@ -316,7 +316,9 @@ class _Recovery:
 
     def _inspect(self, first: int, following: int | None) -> Segment | None:
         data = self._folder.read_segment(first)
-        segment, behind, is_whole = survey(data, self._known.journal_id, first)
+        # It ends where the next begins: records behind that were refused, or written again there.
+        before = following if following is not None and self._folder.read_header(following) is not None else None
+        segment, behind, is_whole = survey(data, self._known.journal_id, first, before=before)
         has_header = decode_header(data) == self._header(first)
         if not is_whole and following is None and not has_header and len(data) < HEADER_BYTES + RECORD_BYTES:
             log.warning(
@@ -324,8 +326,8 @@ class _Recovery:
             )
             self._folder.remove(first)
             return None
-        # Damage at the journal's end is an append that a crash cut off; damage that the next segment makes good for is
-        # an append that failed and was put there.
+        # Damage at the journal's end is a write that a crash cut off; damage that the next segment makes good for is a
+        # write that failed and was made there.
         is_harmless = has_header and (not behind if following is None else following <= segment.last + 1)
         if not is_whole and not is_harmless:
             return self._rescue(data, segment, behind)

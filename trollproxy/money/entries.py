@@ -13,7 +13,7 @@ from trollproxy.money.settle import Ending, Seen, charge_for
 from trollproxy.records import Charge, EndedBy, Intent, Progress
 
 
-class Settled(msgspec.Struct, frozen=True, tag="settled"):
+class Settled(msgspec.Struct, frozen=True, gc=False, tag="settled"):
     """The charge that ends an intent."""
 
     charge: Charge

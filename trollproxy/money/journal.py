@@ -1,9 +1,10 @@
 """The journal: what must not be forgotten, on local disk before anyone is told of it.
 
-Owns the segments' records and their numbers, which grow by one and are never used twice. What `append` returned for
-survives the process (page cache); what is `durable` survives the machine. What `append` refused is never read. It does
-not know what the records say, nor who reads them; that one process has the directory is the data directory's lock. All
-methods belong to the event loop's thread; only waiting for the disk leaves it.
+Owns the segments' records and their numbers, which grow by one. What was added and put down, many by one write,
+survives the process (page cache); what is `durable` survives the machine. What `add` or `put_down` refused is never
+read, and its number is given again. It does not know what the records say, nor who reads them; that one process has the
+directory is the data directory's lock. All methods belong to the event loop's thread; only waiting for the disk leaves
+it.
 """
 
 import asyncio
@@ -52,7 +53,7 @@ class _Appending:
         self.segment = segment
         self.file = file
         self.is_new = is_new  # its name is not on disk yet
-        self.is_torn = False  # there may be a part of a record behind its end
+        self.is_torn = False  # there may be records, whole and in part, behind its end
         self.synced_size = segment.size
 
 
@@ -91,8 +92,8 @@ class _Reader:
             found, self._start = take(
                 self._chunk, self._start, seed=self._seed, max_records=max_records, max_bytes=max_bytes
             )
-            if found and found[0][0] <= self.after:
-                found = [record for record in found if record[0] > self.after]
+            if found and not self.after < found[0][0] <= found[-1][0] <= self.segment.last:
+                found = [record for record in found if self.after < record[0] <= self.segment.last]
             elif not found and not self._fill():
                 return []
             if found:
@@ -130,7 +131,7 @@ class Journal:
         clock: Callable[[], float] = time.monotonic,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.last = 0  # the highest number given to a record
+        self.last = 0  # the highest number of a record that was put down
         self.durable = 0  # up to here the records are known to be on disk
         self.acknowledged = 0  # up to here the store has them
         self.unacknowledged_bytes = 0
@@ -148,6 +149,8 @@ class Journal:
         self._segments: list[Segment] = []
         self._active: _Appending | None = None
         self._sealed: list[_Appending] = []  # full, and not yet known to be on disk
+        self._added: list[bytes] = []  # records to be put down together: those of one turn of the loop
+        self._added_bytes = 0
         self._unsynced: list[bytes] = []  # the records behind `durable`: a failed fsync may have lost them in the cache
         self._unsynced_bytes = 0
         self._is_suspect = False  # a sync failed, and what it covered has not been written again
@@ -166,6 +169,11 @@ class Journal:
     @property
     def id(self) -> str:
         return self._id.hex()
+
+    @property
+    def next(self) -> int:
+        """The number that the next record gets."""
+        return self.last + len(self._added) + 1
 
     @property
     def first(self) -> int:
@@ -223,27 +231,38 @@ class Journal:
 
     # Appending
 
-    def append(self, payload: bytes, *, is_reserved: bool = False) -> int:
-        """Write a record and return its number. `is_reserved`: it belongs to what was admitted before, and may pass the
-        limits by RESERVE_BYTES. JournalUnavailable: nothing was written.
+    def add(self, payload: bytes, *, is_reserved: bool = False) -> int:
+        """Take a record that the next `put_down` writes, and return its number. `is_reserved`: it belongs to what was
+        admitted before, and may pass the limits by RESERVE_BYTES. JournalUnavailable: it was not taken.
         """
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"A record of {len(payload)} bytes; {MAX_PAYLOAD_BYTES} is the most.")
         self._admit(len(payload), is_reserved=is_reserved)
-        number = self.last + 1
+        number = self.next
         record = frame(number, payload, self._seed)
-        size = len(record)
-        self._put(number, record).segment.add(number, size)
-        self.last = number
+        self._added.append(record)
+        self._added_bytes += len(record)
+        return number
+
+    def put_down(self) -> None:
+        """Write what was added. JournalUnavailable: none of it was written, and its numbers are given again."""
+        if not self._added:
+            return
+        added, size = self._added, self._added_bytes
+        self._added, self._added_bytes = [], 0
+        segment = self._put(self.last + 1, b"".join(added)).segment
+        for number, record in enumerate(added, self.last + 1):
+            segment.add(number, len(record))
+        self.last += len(added)
         self.unacknowledged_bytes += size
-        self._unsynced.append(record)
+        self._unsynced += added
         self._unsynced_bytes += size
         if self._wake is not None:
             self._wake_up(self._wake)
-        return number
 
     def _admit(self, size: int, *, is_reserved: bool) -> None:
         reserve = RESERVE_BYTES if is_reserved else 0
+        size += self._added_bytes
         if self.unacknowledged_bytes + size > self._max_bytes + reserve:
             raise _unavailable("The gateway's books are full: the store has not taken charges for too long.")
         if self._unsynced_bytes + size > MAX_UNSYNCED_BYTES + reserve:
@@ -262,39 +281,39 @@ class Journal:
         if now_s < self._retry_at:
             raise _unavailable("The gateway's books cannot be written.")
 
-    def _put(self, number: int, record: bytes) -> _Appending:
+    def _put(self, first: int, records: bytes) -> _Appending:
         """Write to the current segment; where that fails, to a new one."""
         try:
             part = self._active
-            if part is None or part.segment.size + len(record) > self._segment_bytes:
-                part = self._begin(number)
-            self._write(part, record)
+            if part is None or part.segment.size + len(records) > self._segment_bytes:
+                part = self._begin(first)
+            self._write(part, records)
         except OSError as error:
-            log.warning("append failed; trying a new segment", extra={"fields": {"reason": str(error)}})
-            part = self._put_elsewhere(number, record)
+            log.warning("a write failed; trying a new segment", extra={"fields": {"reason": str(error)}})
+            part = self._put_elsewhere(first, records)
         return part
 
-    def _put_elsewhere(self, number: int, record: bytes) -> _Appending:
+    def _put_elsewhere(self, first: int, records: bytes) -> _Appending:
         try:
-            part = self._begin(number)
-            self._write(part, record)
+            part = self._begin(first)
+            self._write(part, records)
         except OSError as error:
             self._retry_at = self._clock() + RETRY_S
             log.critical("the journal cannot be written", extra={"fields": {"reason": str(error)}})
             raise _unavailable("The gateway's books cannot be written.") from error
         return part
 
-    def _write(self, part: _Appending, record: bytes) -> None:
+    def _write(self, part: _Appending, records: bytes) -> None:
         if part.is_torn:
             self._mend(part)
         part.is_torn = True
         try:
-            write_all(self._disk, part.file, record)
+            write_all(self._disk, part.file, records)
         except OSError:
             try:
                 self._mend(part)
             except OSError as error:
-                log.warning("a torn record stays until the next append", extra={"fields": {"reason": str(error)}})
+                log.warning("what is torn stays until the next write", extra={"fields": {"reason": str(error)}})
             raise
         part.is_torn = False
 

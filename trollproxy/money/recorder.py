@@ -1,14 +1,15 @@
 """Puts intents, progress and charges into the journal: the `UsageSink` of the gateway.
 
-An intent that cannot be put down refuses its request. A charge is never refused: if the disk takes nothing, it waits in
-memory until the disk does, and no new request is let in before. What was put down is handed over to the writer. A
-charge's number is the number of its record, so the numbers of one journal grow for ever and every store can tell what
-it has seen.
+What one turn of the loop brings is put down at its end, by one write; the outbox holds back till then what must not go
+out before. An intent that cannot be put down refuses its request. A charge is never refused: if the disk takes nothing,
+it waits in memory until the disk does, and no new request is let in before. What was put down is handed over to the
+writer. A charge's number is the number of its record, so the numbers of one journal grow for ever and every store can
+tell what it has seen.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import msgspec
@@ -17,6 +18,7 @@ from trollproxy.money.boundaries import Boundary, pass_by
 from trollproxy.money.entries import Settled, Unsettled, decode, encode
 from trollproxy.money.handover import Handover
 from trollproxy.money.journal import Journal, JournalUnavailable
+from trollproxy.outbox import Outbox
 from trollproxy.records import Charge, Intent, Progress
 
 log = logging.getLogger(__name__)
@@ -28,11 +30,16 @@ _CHUNK_BYTES = 1024 * 1024
 class Recorder:
     """The writing side of one journal."""
 
-    def __init__(self, journal: Journal, *, at: Boundary = pass_by) -> None:
+    def __init__(self, journal: Journal, outbox: Outbox | None = None, *, at: Boundary = pass_by) -> None:
         self._journal = journal
+        self._outbox = outbox or Outbox()
+        self._outbox.put_down = self._put_down
         self._at = at
         self._open: dict[str, int] = {}  # request id -> number of its intent; as many as requests in flight
         self._refused: deque[Charge] = deque()  # by the disk; as many as were in flight when it failed
+        self._added: list[Charge] = []  # to be put down with this turn's records
+        self._added_progress = 0
+        self._told: set[str] = set()  # whose refusal is in the log; as many as `_refused` at the most
         self.fresh = Handover(journal.last)
         self.when_recorded: Callable[[], None] = _nothing
         self.when_intended: Callable[[Intent], None] = _nothing
@@ -51,34 +58,33 @@ class Recorder:
 
     def intend(self, intent: Intent) -> None:
         if self._refused:
-            self._put_down_refused()
+            self._add_refused()
         self._at("before_intent")
-        number = self._journal.append(encode(intent))
+        number = self._journal.add(encode(intent))
         self.when_intended(intent)
         if intent.request_id in self._open:  # one for another provider before: the newer counts, at its place
             del self._open[intent.request_id]
         self._open[intent.request_id] = number
-        self._at("after_intent")
+        self._outbox.wait()
 
     def progress(self, progress: Progress) -> None:
         try:
-            self._journal.append(encode(progress), is_reserved=True)
+            self._journal.add(encode(progress), is_reserved=True)
         except JournalUnavailable:
             self.progress_lost += 1  # only a crash would have needed it
-        self._at("after_progress")
+            return
+        self._added_progress += 1
+        with suppress(JournalUnavailable):
+            self._outbox.wait()
 
     def record(self, charge: Charge) -> None:
         self._refused.append(charge)
-        try:
-            self._put_down_refused()
-        except JournalUnavailable as error:
-            fields = {"request_id": charge.request_id, "cost_nusd": charge.cost_nusd, "reason": error.message}
-            log.critical("the disk takes no charge; it waits in memory", extra={"fields": fields})
+        self._retry()
 
-    def retry(self) -> None:
-        """Try to put down what the disk refused."""
-        with suppress(JournalUnavailable):  # it stays where it is, and `refused` shows it
-            self._put_down_refused()
+    def flush(self) -> None:
+        """Put down what waits, for the end of the turn or because the disk refused it."""
+        self._retry()
+        self._outbox.flush()
 
     def done_before(self, number: int) -> int:
         """The highest number up to `number` below which no intent waits for its charge."""
@@ -97,25 +103,60 @@ class Recorder:
         self._open.update(unsettled.numbers())
         for charge in unsettled.crashed():
             self.record(charge)
+        self.flush()
         self._at("after_recovery")
         return len(unsettled)
 
-    def _put_down_refused(self) -> None:
+    def _retry(self) -> None:
+        """Where the disk refuses again, it stays where it is, and `refused` shows it."""
+        try:
+            self._add_refused()
+        except JournalUnavailable as error:
+            self._tell(self._refused, error)
+
+    def _add_refused(self) -> None:
         while self._refused:
-            charge = msgspec.structs.replace(self._refused[0], seq=self._journal.last + 1)
+            charge = msgspec.structs.replace(self._refused[0], seq=self._journal.next)
             self._at("before_charge")
             try:
-                self._journal.append(encode(Settled(charge)), is_reserved=True)
+                self._journal.add(encode(Settled(charge)), is_reserved=True)
             except ValueError:  # longer than a record can be: a bug of ours, and no reason to hold up all others
                 self.unwritable += 1
                 log.critical("a charge is too long", extra={"fields": msgspec.to_builtins(charge)})
-            else:
-                assert self._journal.last == charge.seq
-                self.fresh.put(charge)
-                self.when_recorded()
+                self._open.pop(charge.request_id, None)
+                self._refused.popleft()
+                continue
             self._refused.popleft()
+            self._added.append(charge)
+            self._outbox.wait()
+
+    def _put_down(self) -> None:
+        """What was added in this turn of the loop. Where the disk does not take it, the charges wait."""
+        charges, self._added = self._added, []
+        progress, self._added_progress = self._added_progress, 0
+        self._at("before_put_down")
+        try:
+            self._journal.put_down()
+        except JournalUnavailable as error:
+            self.progress_lost += progress
+            self._refused.extendleft(reversed(charges))
+            self._tell(charges, error)
+            raise
+        self._at("after_put_down")
+        for charge in charges:
+            self.fresh.put(charge)
+            self.when_recorded()
             self._open.pop(charge.request_id, None)
-            self._at("after_charge")
+        if self._told:
+            self._told.difference_update([charge.request_id for charge in charges])
+
+    def _tell(self, charges: Iterable[Charge], error: JournalUnavailable) -> None:
+        """Once of each: should the process end before the disk takes it, the log has the only trace of it."""
+        for charge in charges:
+            if charge.request_id not in self._told:
+                self._told.add(charge.request_id)
+                fields = {"request_id": charge.request_id, "cost_nusd": charge.cost_nusd, "reason": error.message}
+                log.critical("the disk takes no charge; it waits in memory", extra={"fields": fields})
 
 
 def _nothing(*_: object) -> None:

@@ -166,11 +166,13 @@ def scan(data: bytes, *, seed: int, first: int, start: int = HEADER_BYTES) -> It
         position, last = found.end, found.number
 
 
-def survey(data: bytes, journal_id: bytes, first: int) -> Survey:
-    """Read a whole segment."""
+def survey(data: bytes, journal_id: bytes, first: int, *, before: int | None = None) -> Survey:
+    """Read a whole segment, or as far as the one that begins with the record `before`."""
     segment, behind = Segment(first), list[Found]()
     is_sound = decode_header(data) == Header(journal_id, first)
     for found in scan(data, seed=seed_of(journal_id), first=first):
+        if before is not None and found.number >= before:
+            break
         is_sound = is_sound and found.start == segment.size
         if is_sound:
             segment.add(found.number, found.end - found.start)

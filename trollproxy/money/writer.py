@@ -153,7 +153,7 @@ class Writer:
 
     async def _flush_all(self) -> None:
         """Flush what waits now. What comes meanwhile waits for the next time, lest batches be small under load."""
-        self._recorder.retry()
+        self._recorder.flush()
         until = self._journal.last
         is_due = self._read_to < until or bool(self._last_used) or self._prices.is_waiting
         pause_s = _RETRY_MIN_S

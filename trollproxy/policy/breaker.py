@@ -29,7 +29,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     probe_patience_s: float = 10.0  # a probe that is silent for longer lets another one pass
 
 
-class Permit(msgspec.Struct, frozen=True):
+class Permit(msgspec.Struct, frozen=True, gc=False):
     """Leave to send one request. It is given back by `leave`."""
 
     term: int

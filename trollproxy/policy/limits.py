@@ -15,7 +15,7 @@ PERIOD_S = 60.0
 DAY_S = 86_400
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What the window says of a request at a moment."""
 
     allowed: bool

@@ -56,7 +56,7 @@ class RetryBudget:
         return True
 
 
-class Next(msgspec.Struct, frozen=True):
+class Next(msgspec.Struct, frozen=True, gc=False):
     """A try: at which of the providers, after how long a wait."""
 
     place: int

@@ -66,7 +66,7 @@ class _Window:
         return now_s
 
 
-class Pass(msgspec.Struct, frozen=True):
+class Pass(msgspec.Struct, frozen=True, gc=False):
     """Leave to send one request. Ended by `give_back`, or by `undo` if nothing was sent."""
 
     at_s: float

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from trollproxy.errors import Overloaded, UpstreamBroken, UpstreamUnavailable
+from trollproxy.outbox import Outbox
 from trollproxy.ports import UpstreamCall
 from trollproxy.records import Endpoint, OutboundProxy, Timeouts
 from trollproxy.upstream.connection import Connection
@@ -66,9 +67,16 @@ class _Pool:
     """The connections to one origin. All of it is synchronous but the wait for a place."""
 
     def __init__(
-        self, proxy: OutboundProxy | None, *, max_connections: int, max_waiters: int, idle_limit_s: float
+        self,
+        proxy: OutboundProxy | None,
+        outbox: Outbox,
+        *,
+        max_connections: int,
+        max_waiters: int,
+        idle_limit_s: float,
     ) -> None:
         self.proxy = proxy
+        self._outbox = outbox
         self.created = 0
         self.is_closed = False
         self._loop = asyncio.get_running_loop()
@@ -100,8 +108,13 @@ class _Pool:
         return has_room
 
     def build(self) -> Connection:
-        is_proxied = self.proxy is not None
-        return Connection(self, loop=self._loop, idle_limit_s=self._idle_limit_s, is_proxied=is_proxied)
+        return Connection(
+            self,
+            outbox=self._outbox,
+            loop=self._loop,
+            idle_limit_s=self._idle_limit_s,
+            is_proxied=self.proxy is not None,
+        )
 
     def adopt(self, connection: Connection) -> None:
         self._connecting -= 1
@@ -208,7 +221,7 @@ class _Probed:
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
     def build(self) -> Connection:
-        return Connection(self, loop=self._loop, idle_limit_s=0.0)
+        return Connection(self, outbox=Outbox(), loop=self._loop, idle_limit_s=0.0, is_proxied=False)
 
     def on_idle(self, _: Connection) -> None:
         raise AssertionError("nothing was sent")
@@ -223,6 +236,7 @@ class Client:
 
     def __init__(
         self,
+        outbox: Outbox | None = None,
         *,
         max_connections: int = 4096,  # an origin; a stream holds one for its whole life, and 1,000 at once are the goal
         max_waiters: int = 1024,  # an origin; beyond that the wait would outlast its deadline anyway
@@ -231,6 +245,7 @@ class Client:
         ssl_context: ssl.SSLContext | None = None,
         resolver: Resolver | None = None,
     ) -> None:
+        self._outbox = outbox or Outbox()
         self._max_connections = max_connections
         self._max_waiters = max_waiters
         self._wait_timeout_s = wait_timeout_s
@@ -316,6 +331,7 @@ class Client:
         if pool is None:
             pool = self._pools[origin, proxy] = _Pool(
                 proxy,
+                self._outbox,
                 max_connections=self._max_connections,
                 max_waiters=self._max_waiters,
                 idle_limit_s=self._idle_limit_s,

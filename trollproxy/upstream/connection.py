@@ -20,6 +20,7 @@ from typing import Final, Literal, Protocol, cast
 import httptools
 
 from trollproxy.errors import GatewayError, UpstreamBroken, UpstreamTimeout
+from trollproxy.outbox import Outbox
 from trollproxy.records import Timeouts
 from trollproxy.upstream.reply import Reply
 
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         "_is_writing_paused",
         "_keeps_alive",
         "_loop",
+        "_outbox",
         "_overhead_bytes",
         "_owner",
         "_parser",
@@ -85,9 +87,10 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(
-        self, owner: Owner, *, loop: asyncio.AbstractEventLoop, idle_limit_s: float, is_proxied: bool = False
+        self, owner: Owner, *, outbox: Outbox, loop: asyncio.AbstractEventLoop, idle_limit_s: float, is_proxied: bool
     ) -> None:
         self.served = 0
+        self._outbox = outbox
         self._is_proxied = is_proxied
         self._owner = owner
         self._loop = loop
@@ -119,15 +122,20 @@ class Connection(asyncio.Protocol):
         return transport is not None and not self._is_dropped and not transport.is_closing()
 
     def start(self, head: bytes, body: bytes, timeouts: Timeouts) -> Reply:
-        """Write a request. `head` ends with "content-length: "; the rest of it follows from the body."""
+        """Write a request, behind the records that wait. `head` ends with "content-length: "; the rest of it follows
+        from the body.
+        """
         assert self._transport is not None
         assert self._reply is None
+        if len(body) > WRITE_PIECE_BYTES and (error := self._outbox.flush()) is not None:
+            self.drop()
+            raise error
         self._reset()
         self._timeouts = timeouts
         reply = Reply(self)
         self._reply = weakref.ref(reply)
         if len(body) <= WRITE_PIECE_BYTES:
-            self._transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+            self._outbox.send(self._transport, b"%b%d\r\n\r\n%b" % (head, len(body), body), self.fail)
             self._renew_deadline()
         else:
             self._transport.write(b"%b%d\r\n\r\n" % (head, len(body)))

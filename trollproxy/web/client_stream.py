@@ -13,6 +13,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion11
 
+from trollproxy.outbox import Outbox
+
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request", 529: "Overloaded"}
 _CLOSE = b"connection: close\r\n"
 
@@ -25,6 +27,7 @@ class TransportStream:
         "_is_chunked",
         "_is_ended",
         "_keep_alive",
+        "_outbox",
         "_protocol",
         "_transport",
         "_when_gone",
@@ -32,9 +35,10 @@ class TransportStream:
         "status",
     )
 
-    def __init__(self, protocol: BaseProtocol, *, keep_alive: bool, is_chunked: bool = True) -> None:
+    def __init__(self, protocol: BaseProtocol, outbox: Outbox, *, keep_alive: bool, is_chunked: bool = True) -> None:
         self._protocol = protocol
         self._transport = protocol.transport
+        self._outbox = outbox
         self._body: StreamReader | None = None
         self._is_chunked = is_chunked
         self._keep_alive = keep_alive
@@ -44,10 +48,10 @@ class TransportStream:
         self.status = 0  # of the answer, once it has begun
 
     @classmethod
-    def to(cls, request: web.BaseRequest, *, keep_alive: bool) -> "TransportStream":
+    def to(cls, request: web.BaseRequest, outbox: Outbox, *, keep_alive: bool) -> "TransportStream":
         """The answer to a request of aiohttp's, whose body may still be on its way."""
         keep_alive = keep_alive and request.keep_alive
-        stream = cls(request.protocol, keep_alive=keep_alive, is_chunked=request.version >= HttpVersion11)
+        stream = cls(request.protocol, outbox, keep_alive=keep_alive, is_chunked=request.version >= HttpVersion11)
         stream._body = request.content
         return stream
 
@@ -90,7 +94,7 @@ class TransportStream:
         assert self.is_started
         assert not self._is_ended
         if transport is not None and not transport.is_closing():
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+            self._outbox.send(transport, b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     async def drain(self) -> None:
         if self._protocol.writing_paused and not self.is_gone:
@@ -117,7 +121,7 @@ class TransportStream:
 
     def _put(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+            self._outbox.send(self._transport, data)
 
 
 class Written(web.StreamResponse):

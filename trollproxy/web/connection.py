@@ -21,6 +21,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from trollproxy.gateway.errand import Errand
 from trollproxy.gateway.exchange import Carrier, ClientRequest
+from trollproxy.outbox import Outbox
 from trollproxy.ports import ClientStream
 from trollproxy.web.client_stream import TransportStream
 from trollproxy.web.heads import Heads, Shape, shape_of
@@ -57,10 +58,11 @@ class Serve(Protocol):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The heads that are known, and who serves the requests that have them."""
+    """The heads that are known, who serves the requests that have them, and by which way the answers go out."""
 
     heads: Heads
     serve: Serve
+    outbox: Outbox
 
 
 class Connection(RequestHandler):
@@ -168,6 +170,10 @@ class Connection(RequestHandler):
         is_coded = hdrs.CONTENT_ENCODING in message.headers  # aiohttp's `compression` tells only what it can undo
         return list(lengths) == [str(length)] and not is_framed_otherwise and not is_coded
 
+    @property
+    def outbox(self) -> Outbox:
+        return self._known.outbox
+
     def take_shape(self) -> Shape | None:
         """Of the request that aiohttp hands out now; None if its head is not to be known again."""
         shape, self._shape = self._shape, None
@@ -183,7 +189,7 @@ class Connection(RequestHandler):
 
     def _go(self, request: ClientRequest, body: bytes) -> None:
         self.head_since_s = None
-        stream = self.stream = TransportStream(self, keep_alive=True)
+        stream = self.stream = TransportStream(self, self.outbox, keep_alive=True)
         errand = self._errand = Errand(self._arrive, self._loop)
         errand.run(self._known.serve(request, stream, body, task=errand))
 
@@ -206,6 +212,7 @@ class Connection(RequestHandler):
         stream, self.stream, self._errand = self.stream, None, None
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if stream is None or not stream.keep_alive or self._close:
+            self.outbox.flush()
             self.force_close()  # aiohttp's `close` leaves the transport of an idle connection open
         elif self._behind:
             self._catch_up()

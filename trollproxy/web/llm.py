@@ -95,9 +95,9 @@ class LlmRoutes:
         return await self._serve(request, GEMINI, entry)
 
     async def _serve(self, request: web.BaseRequest, wire: Format, entry: Entry) -> web.StreamResponse:
-        stream = TransportStream.to(request, keep_alive=not self._gate.is_draining)
         connection = request.protocol
         assert isinstance(connection, Connection)
+        stream = TransportStream.to(request, connection.outbox, keep_alive=not self._gate.is_draining)
         connection.stream = stream
         headers = request.headers
         asked = ClientRequest(
@@ -110,6 +110,7 @@ class LlmRoutes:
         )
         shape = connection.take_shape()
         await self._pipeline.serve(asked, stream, lambda: read_body(request, self._body_limits))
+        connection.outbox.flush()  # before aiohttp closes the connection, if it is to be closed
         connection.stream = None
         is_plain = stream.keep_alive and request.version == HttpVersion11
         if shape is not None and is_plain and stream.status == HTTPStatus.OK:

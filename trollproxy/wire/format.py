@@ -33,7 +33,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     is_beta: bool = False  # ?beta=true
 
 
-class LimitState(msgspec.Struct, frozen=True):
+class LimitState(msgspec.Struct, frozen=True, gc=False):
     """Where a caller stands with the request limit, for the response headers."""
 
     limit: int
