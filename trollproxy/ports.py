@@ -124,8 +124,10 @@ class Store(Protocol):
 class UsageSink(Protocol):
     """Where the money side of an exchange is put down. Synchronous; after an intent the charge is always taken."""
 
-    def intend(self, intent: Intent) -> None:
-        """Before the provider sees the request; Overloaded while nothing can be put down."""
+    def intend(self, intent: Intent, *, at_once: bool = False) -> None:
+        """Before the provider sees the request; Overloaded while nothing can be put down. It may be put down only at
+        the end of the turn of the loop, with what is sent till then behind it; who sends later must have it `at_once`.
+        """
 
     def progress(self, progress: Progress) -> None: ...
 

@@ -38,6 +38,7 @@ class MoneyHouse(RuleBasedStateMachine):
         self.undo.enter_context(patch.object(journal_module, "_CHECK_S", 0.0))  # each sync writes `acknowledged`
         small = functools.partial(journal_module.Journal, segment_bytes=2000)
         self.undo.enter_context(patch.object(app, "Journal", small))
+        self.undo.enter_context(patch.object(app, "_later", lambda _: None))  # a turn of the loop ends with its rule
         self.runner = self.undo.enter_context(asyncio.Runner())
         self.settings = load(None, {}, {"data_dir": str(self.folder), "demo": False})
         self.model, self.store = Model(), LossyStore()

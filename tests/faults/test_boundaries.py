@@ -22,13 +22,14 @@ from trollproxy.money.boundaries import BOUNDARIES, CRASHED
 
 RECOVERY = ("before_recovery", "after_recovery")  # passed once a start, so they are not met under load
 UNDER_LOAD = [(name, n) for name in BOUNDARIES if name not in RECOVERY for n in (1, 3)]
-# What a start passes that finds a crash behind it: it charges what was cut off, and flushes that before it listens.
+# What a start passes that finds a crash behind it: it charges by one write what was cut off, and flushes that before it
+# listens.
 IN_RECOVERY = [
     ("before_recovery", 1),
     ("before_charge", 1),
     ("before_charge", 3),
-    ("after_charge", 1),
-    ("after_charge", 3),
+    ("before_put_down", 1),
+    ("after_put_down", 1),
     ("after_recovery", 1),
     ("before_flush", 1),
     ("after_flush", 1),

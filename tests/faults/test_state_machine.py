@@ -83,12 +83,18 @@ class Money(MoneyHouse):
 
     @rule(wanted=st.lists(WANTED, min_size=1, max_size=4))
     def ask(self, wanted: list[Wanted]) -> None:
+        """All in one turn of the loop."""
         for one in wanted:
             self.play(one)
+        self.end_turn()
 
     @rule(wanted=WANTED)
     def ask_once(self, wanted: Wanted) -> None:
         self.play(wanted)
+        self.end_turn()
+
+    def end_turn(self) -> None:
+        assert self.gateway.outbox.flush() is None
 
     def play(self, wanted: Wanted) -> None:
         request_id = self.hold(wanted)
@@ -134,12 +140,13 @@ class Money(MoneyHouse):
     @rule(number=PICK, input_bytes=st.integers(0, 240))
     def intend(self, number: int, input_bytes: int) -> None:
         self.put_intent(self.pick(number, is_intended=False)[0], input_bytes)
+        self.end_turn()
 
     def put_intent(self, request_id: str, input_bytes: int) -> None:
         run = self.model.running[request_id]
         run.input_bytes = min(input_bytes, 4 * run.hold_nusd)
         self.gateway.recorder.intend(intent_of(request_id, run))
-        run.number = self.gateway.journal.last
+        run.number = self.gateway.journal.next - 1
 
     def fitting(self, run: Running, seen: tuple[int, int | None, bool]) -> tuple[int, int | None, bool]:
         """What is used stays within the hold, as it does where the estimate was from above."""
@@ -154,6 +161,7 @@ class Money(MoneyHouse):
     @rule(number=PICK, seen=SEEN)
     def progress(self, number: int, seen: tuple[int, int | None, bool]) -> None:
         self.put_progress(self.pick(number, is_intended=True)[0], seen)
+        self.end_turn()
 
     def put_progress(self, request_id: str, seen: tuple[int, int | None, bool]) -> None:
         run = self.model.running[request_id]
@@ -167,6 +175,7 @@ class Money(MoneyHouse):
     @rule(number=PICK, seen=SEEN, ended_by=ENDED_BY)
     def charge(self, number: int, seen: tuple[int, int | None, bool], ended_by: EndedBy) -> None:
         self.put_charge(self.pick(number, is_intended=True)[0], seen, ended_by)
+        self.end_turn()
 
     def put_charge(self, request_id: str, seen: tuple[int, int | None, bool], ended_by: EndedBy) -> None:
         run = self.model.running[request_id]
@@ -185,7 +194,7 @@ class Money(MoneyHouse):
         assert made.cost_nusd == cost
         self.holds.pop(request_id).settle(made.cost_nusd)
         self.gateway.recorder.record(made)
-        self.numbers.append(self.gateway.journal.last)
+        self.numbers.append(self.gateway.journal.next - 1)
         self.model.charge(request_id, cost)
 
     # What the store does

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from trollproxy.ports import UpstreamCall
 from trollproxy.records import Endpoint, Timeouts
-from trollproxy.upstream.client import Client, OriginStats
+from trollproxy.upstream.client import Client, OriginStats, PoolLimits
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 SOON = Timeouts(connect_s=0.2, first_byte_s=0.2, idle_s=0.2)
@@ -86,7 +86,8 @@ async def serving(
     server = Server(script)
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
-    client = Client(**options)
+    limits = PoolLimits(**{name: options.pop(name) for name in PoolLimits._fields if name in options})
+    client = Client(limits=limits, **options)
     try:
         yield server, client
     finally:

@@ -51,14 +51,15 @@ class Billing:
         if spend is not None:
             held.bind(spend, _model_id(exchange))
 
-    def intend(self, exchange: Exchange) -> None:
-        """Put down that the request is about to be forwarded; Overloaded if that cannot be put down.
+    def intend(self, exchange: Exchange, *, at_once: bool = False) -> None:
+        """Put down that the request is about to be forwarded; Overloaded if that cannot be put down. `at_once`: it is
+        not forwarded in this turn of the loop.
 
         Again before it goes to another provider: the last intent is the one that counts, also after a crash.
         """
         if exchange.hold is not None:
             intent = _intent(exchange, exchange.hold)
-            self._sink.intend(intent)
+            self._sink.intend(intent, at_once=at_once)
             exchange.intent = intent
 
     def progress(self, exchange: Exchange, now_s: float) -> None:

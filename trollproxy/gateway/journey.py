@@ -62,6 +62,11 @@ class Journey:
         self.leg = leg
         return True
 
+    @property
+    def goes_at_once(self) -> bool:
+        """Whether the first try begins without a wait. In a race each has a task of its own."""
+        return self._ready is not None and not self.may_race
+
     def take_ready(self) -> Visit | None:
         ready, self._ready = self._ready, None
         return ready

@@ -105,7 +105,7 @@ class Pipeline:
         try:
             if snapshot.turnstiles:
                 await journey.line_up()
-            self._billing.intend(exchange)
+            self._billing.intend(exchange, at_once=not journey.goes_at_once)
             client.when_gone(partial(self._hang_up, exchange))
             await self._forward(exchange, client, journey)
         finally:

@@ -175,8 +175,8 @@ class WatchedSink:
         self._checker = checker
         self._sink = sink
 
-    def intend(self, intent: Intent) -> None:
-        self._sink.intend(intent)
+    def intend(self, intent: Intent, *, at_once: bool = False) -> None:
+        self._sink.intend(intent, at_once=at_once)
 
     def progress(self, progress: Progress) -> None:
         self._sink.progress(progress)

@@ -15,6 +15,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 
@@ -212,6 +213,10 @@ class Journal:
         """Sync once more and let go; `sync_forever` must have ended."""
         if not self.is_open:
             return
+        with suppress(JournalUnavailable, OSError):  # what was added is not lost, what was refused is not left
+            self.put_down()
+            if self._active is not None and self._active.is_torn:
+                self._mend(self._active)
         self.is_open = False
         if not self.sync():
             log.critical("the journal was closed with records that are not on disk", extra={"fields": self._fields()})

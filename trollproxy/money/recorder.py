@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import msgspec
 
+from trollproxy.errors import GatewayError
 from trollproxy.money.boundaries import Boundary, pass_by
 from trollproxy.money.entries import Settled, Unsettled, decode, encode
 from trollproxy.money.handover import Handover
@@ -56,16 +57,23 @@ class Recorder:
         """Intents whose charge is not in the journal."""
         return len(self._open)
 
-    def intend(self, intent: Intent) -> None:
+    def intend(self, intent: Intent, *, at_once: bool = False) -> None:
         if self._refused:
             self._add_refused()
         self._at("before_intent")
         number = self._journal.add(encode(intent))
         self.when_intended(intent)
-        if intent.request_id in self._open:  # one for another provider before: the newer counts, at its place
+        if intent.request_id in self._open:  # one for another provider before: the newer counts, once it is down
+            self._wait(at_once=True)
             del self._open[intent.request_id]
+            self._open[intent.request_id] = number
+            return
         self._open[intent.request_id] = number
-        self._outbox.wait()
+        try:
+            self._wait(at_once=at_once)
+        except GatewayError:  # no charge will follow
+            del self._open[intent.request_id]
+            raise
 
     def progress(self, progress: Progress) -> None:
         try:
@@ -107,6 +115,11 @@ class Recorder:
         self._at("after_recovery")
         return len(unsettled)
 
+    def _wait(self, *, at_once: bool) -> None:
+        self._outbox.wait()
+        if at_once and (error := self._outbox.flush()) is not None:
+            raise error
+
     def _retry(self) -> None:
         """Where the disk refuses again, it stays where it is, and `refused` shows it."""
         try:
@@ -141,6 +154,7 @@ class Recorder:
             self.progress_lost += progress
             self._refused.extendleft(reversed(charges))
             self._tell(charges, error)
+            self._hold_back()
             raise
         self._at("after_put_down")
         for charge in charges:
@@ -149,6 +163,15 @@ class Recorder:
             self._open.pop(charge.request_id, None)
         if self._told:
             self._told.difference_update([charge.request_id for charge in charges])
+
+    def _hold_back(self) -> None:
+        """The numbers of intents that are not down are given again; until they have their charges, nothing that comes
+        with or behind these numbers is done.
+        """
+        following = self._journal.last + 1
+        for request_id, number in self._open.items():
+            if number > following:
+                self._open[request_id] = following
 
     def _tell(self, charges: Iterable[Charge], error: JournalUnavailable) -> None:
         """Once of each: should the process end before the disk takes it, the log has the only trace of it."""

@@ -63,26 +63,25 @@ class OriginStats(msgspec.Struct, frozen=True):
         )
 
 
+class PoolLimits(NamedTuple):
+    """Of the connections to one origin."""
+
+    max_connections: int = 4096  # a stream holds one for its whole life, and 1,000 at once are the goal
+    max_waiters: int = 1024  # beyond that the wait would outlast its deadline anyway
+    wait_timeout_s: float = 10.0  # as long as a connect may take: waiting for a place is a part of reaching it
+    idle_limit_s: float = 30.0  # below the 60 s of AWS' balancers and the 75 s of nginx, so that we close first
+
+
 class _Pool:
     """The connections to one origin. All of it is synchronous but the wait for a place."""
 
-    def __init__(
-        self,
-        proxy: OutboundProxy | None,
-        outbox: Outbox,
-        *,
-        max_connections: int,
-        max_waiters: int,
-        idle_limit_s: float,
-    ) -> None:
+    def __init__(self, proxy: OutboundProxy | None, outbox: Outbox, limits: PoolLimits) -> None:
         self.proxy = proxy
         self._outbox = outbox
         self.created = 0
         self.is_closed = False
         self._loop = asyncio.get_running_loop()
-        self._max_connections = max_connections
-        self._max_waiters = max_waiters
-        self._idle_limit_s = idle_limit_s
+        self._limits = limits
         self._connecting = 0
         self._connections: set[Connection] = set()
         self._idle: dict[Connection, None] = {}  # an ordered set: taken from the end, expired from anywhere
@@ -103,7 +102,7 @@ class _Pool:
 
     def reserve(self) -> bool:
         """Take a place for a new connection. It ends with `adopt` or `release`."""
-        has_room = not self._waiters and len(self._connections) + self._connecting < self._max_connections
+        has_room = not self._waiters and len(self._connections) + self._connecting < self._limits.max_connections
         self._connecting += has_room
         return has_room
 
@@ -112,7 +111,7 @@ class _Pool:
             self,
             outbox=self._outbox,
             loop=self._loop,
-            idle_limit_s=self._idle_limit_s,
+            idle_limit_s=self._limits.idle_limit_s,
             is_proxied=self.proxy is not None,
         )
 
@@ -127,7 +126,7 @@ class _Pool:
 
     async def wait(self, timeout_s: float) -> Connection | None:
         """An idle connection, or None with a place reserved for a new one."""
-        if len(self._waiters) >= self._max_waiters:
+        if len(self._waiters) >= self._limits.max_waiters:
             raise Overloaded("Too many requests are waiting for this provider.")
         waiter: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiters.append(waiter)
@@ -142,7 +141,7 @@ class _Pool:
 
     def drop_idle(self) -> None:
         """Make room for a new connection where an unused one takes its place."""
-        if len(self._connections) + self._connecting >= self._max_connections and self._idle:
+        if len(self._connections) + self._connecting >= self._limits.max_connections and self._idle:
             self._idle.popitem()[0].drop()
 
     def on_idle(self, connection: Connection) -> None:
@@ -169,7 +168,7 @@ class _Pool:
             await asyncio.shield(self._emptied)
 
     def _let_in(self) -> None:
-        if len(self._connections) + self._connecting < self._max_connections:
+        if len(self._connections) + self._connecting < self._limits.max_connections:
             waiter = self._next_waiter()
             if waiter is not None:
                 self._connecting += 1
@@ -237,19 +236,13 @@ class Client:
     def __init__(
         self,
         outbox: Outbox | None = None,
+        limits: PoolLimits | None = None,
         *,
-        max_connections: int = 4096,  # an origin; a stream holds one for its whole life, and 1,000 at once are the goal
-        max_waiters: int = 1024,  # an origin; beyond that the wait would outlast its deadline anyway
-        wait_timeout_s: float = 10.0,  # as long as a connect may take: waiting for a place is a part of reaching it
-        idle_limit_s: float = 30.0,  # below the 60 s of AWS' balancers and the 75 s of nginx, so that we close first
         ssl_context: ssl.SSLContext | None = None,
         resolver: Resolver | None = None,
     ) -> None:
         self._outbox = outbox or Outbox()
-        self._max_connections = max_connections
-        self._max_waiters = max_waiters
-        self._wait_timeout_s = wait_timeout_s
-        self._idle_limit_s = idle_limit_s
+        self._limits = limits or PoolLimits()
         self._resolver = resolver or Resolver()
         self._ssl_context = ssl_context or ssl.create_default_context()
         self._ssl_context.set_alpn_protocols(["http/1.1"])
@@ -270,6 +263,8 @@ class Client:
     async def send(self, call: UpstreamCall) -> Reply:
         reply = self.try_send(call)
         if reply is None:
+            if (error := self._outbox.flush()) is not None:  # once there is a connection, nobody will say so
+                raise error
             pool, head = self._route(call)
             connection = await self._acquire(pool, call)
             reply = _start(connection, head, call)
@@ -329,17 +324,11 @@ class Client:
             raise Overloaded("The gateway is shutting down.")
         pool = self._pools.get((origin, proxy))
         if pool is None:
-            pool = self._pools[origin, proxy] = _Pool(
-                proxy,
-                self._outbox,
-                max_connections=self._max_connections,
-                max_waiters=self._max_waiters,
-                idle_limit_s=self._idle_limit_s,
-            )
+            pool = self._pools[origin, proxy] = _Pool(proxy, self._outbox, self._limits)
         return _Route(call, pool, _head(origin, call))
 
     async def _acquire(self, pool: _Pool, call: UpstreamCall) -> Connection:
-        deadline_s = asyncio.get_running_loop().time() + self._wait_timeout_s
+        deadline_s = asyncio.get_running_loop().time() + self._limits.wait_timeout_s
         while True:
             connection = pool.take_idle()
             if connection is None and not pool.reserve():
@@ -350,7 +339,7 @@ class Client:
                 return connection
 
     async def _acquire_fresh(self, pool: _Pool, call: UpstreamCall) -> Connection:
-        deadline_s = asyncio.get_running_loop().time() + self._wait_timeout_s
+        deadline_s = asyncio.get_running_loop().time() + self._limits.wait_timeout_s
         pool.drop_idle()
         while not pool.reserve():
             connection = await self._wait(pool, deadline_s)

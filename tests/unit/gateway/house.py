@@ -84,6 +84,7 @@ class FakeSink:
     def __init__(self, broken: str = "") -> None:
         self.entries: list[Intent | Progress | Charge] = []
         self.is_full = False
+        self.at_once: list[bool] = []  # of each intent, whether it could not wait for the end of the turn
         self._broken = broken
 
     @property
@@ -98,9 +99,10 @@ class FakeSink:
     def charges(self) -> list[Charge]:
         return [entry for entry in self.entries if isinstance(entry, Charge)]
 
-    def intend(self, intent: Intent) -> None:
+    def intend(self, intent: Intent, *, at_once: bool = False) -> None:
         if self.is_full:
             raise Overloaded("Full.")
+        self.at_once.append(at_once)
         self._take("intend", intent)
 
     def progress(self, progress: Progress) -> None:

@@ -85,6 +85,19 @@ def test_when_all_rest_nobody_is_asked_and_the_client_knows_how_long() -> None:
     assert charge.code == "upstream_rate_limited"
 
 
+def test_the_intent_of_who_waits_for_a_key_is_put_down_at_once() -> None:
+    """It is sent in a later turn of the loop, when nobody could say any more that it has no intent."""
+
+    async def scene(house: House) -> None:
+        with_keys(house, 1)
+        house.retries = RetryPolicy(max_tries=1, patience_s=9.0)
+        assert (await house.serve()).status == 429
+        assert (await house.serve()).status == 200
+        assert house.sink.at_once == [False, True]
+
+    play(lambda: House(refusal(429, retry_after="7"), whole()), scene)
+
+
 def test_not_more_than_a_few_keys_are_tried() -> None:
     async def scene(house: House) -> None:
         with_keys(house, 5)

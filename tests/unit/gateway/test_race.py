@@ -116,6 +116,14 @@ def test_the_journal_names_the_winner_before_the_client_has_anything() -> None:
     play(lambda: Track(held(), stream()), scene)
 
 
+def test_the_first_intent_of_a_race_is_put_down_at_once() -> None:
+    """Each is asked by a task of its own, so none in this turn of the loop."""
+    house = play(lambda: Track(stream(), held()), served)
+    assert house.sink.at_once[0]
+    house = play(lambda: TwoProviders(stream()), served)
+    assert house.sink.at_once == [False]
+
+
 def test_wherever_the_gateway_dies_there_is_one_charge_for_who_was_relayed() -> None:
     house = play(lambda: Track(held(), stream()), served)
     entries = house.sink.entries

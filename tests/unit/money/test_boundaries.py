@@ -40,13 +40,13 @@ def test_the_first_passing_unless_told(exits: list[int], name: str) -> None:
 
 
 def test_the_nth_passing(exits: list[int]) -> None:
-    at = crash_at("after_charge:3")
+    at = crash_at("after_put_down:3")
     for _ in range(2):
-        at("after_charge")
-        at("before_charge")
+        at("after_put_down")
+        at("before_put_down")
     assert exits == []
     with pytest.raises(Exited):
-        at("after_charge")
+        at("after_put_down")
 
 
 def test_each_counts_for_itself(exits: list[int]) -> None:
@@ -56,7 +56,7 @@ def test_each_counts_for_itself(exits: list[int]) -> None:
     assert exits == []
 
 
-@pytest.mark.parametrize("text", ["", "nothing", "after_charges", "nothing:1", " after_charge", "after_charge:x"])
+@pytest.mark.parametrize("text", ["", "nothing", "after_put_downs", "nothing:1", " after_put_down", "after_put_down:x"])
 def test_what_would_test_nothing_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"none of|invalid literal"):
         crash_at(text)

@@ -172,5 +172,5 @@ def test_a_charge_that_the_disk_refused_is_handed_over_once_it_is_down() -> None
     recorder.record(make_charge(1))
     assert len(recorder.fresh) == 0
     journal.refusing = "nothing"
-    recorder.retry()
+    recorder.flush()
     assert numbers(recorder.fresh, 0, 9) == [1]

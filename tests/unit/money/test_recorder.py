@@ -134,10 +134,10 @@ def test_the_next_charge_takes_those_that_wait_along() -> None:
 
 def test_an_intent_is_refused_while_charges_wait_even_if_it_would_fit() -> None:
     class Grudging(MemoryJournal):
-        def append(self, payload: bytes, *, is_reserved: bool = False) -> int:
+        def add(self, payload: bytes, *, is_reserved: bool = False) -> int:
             if is_reserved:
                 raise JournalUnavailable("no")
-            return super().append(payload)
+            return super().add(payload)
 
     journal = Grudging()
     recorder = Recorder(journal)
@@ -264,13 +264,16 @@ def test_boundaries_are_passed_in_order() -> None:
     recorder.intend(make_intent(1))
     recorder.progress(progress(1))
     recorder.record(make_charge(1))
-    assert passed == ["before_intent 0", "after_intent 1", "after_progress 2", "before_charge 2", "after_charge 3"]
+    down = [("before_put_down", 0), ("after_put_down", 1), ("before_put_down", 1), ("after_put_down", 2)]
+    down += [("before_put_down", 2), ("after_put_down", 3)]
+    expected = [("before_intent", 0), *down[:4], ("before_charge", 2), *down[4:]]
+    assert passed == [f"{name} {last}" for name, last in expected]
 
 
 def test_recovery_passes_its_boundaries() -> None:
     passed: list[str] = []
     Recorder(crashed(), at=passed.append).recover()
-    one = ["before_charge", "after_charge"]
+    one = ["before_charge", "before_put_down", "after_put_down"]
     assert passed == ["before_recovery", *one, *one, "after_recovery"]
 
 

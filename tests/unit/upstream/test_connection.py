@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.aio import run
-from trollproxy.errors import UpstreamBroken, UpstreamTimeout
+from trollproxy.errors import Overloaded, UpstreamBroken, UpstreamTimeout
+from trollproxy.outbox import Outbox
 from trollproxy.records import Timeouts
-from trollproxy.upstream.connection import MAX_FIELDS, MAX_HEAD_BYTES, MAX_UNREAD_BYTES, Connection
+from trollproxy.upstream.connection import MAX_FIELDS, MAX_HEAD_BYTES, MAX_UNREAD_BYTES, WRITE_PIECE_BYTES, Connection
 from trollproxy.upstream.reply import Reply
 
 HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: "
@@ -93,12 +94,14 @@ class FakeTransport:
 class Rig:
     """A connection with everything around it faked; it is also its owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Outbox | None = None) -> None:
         self.loop = FakeLoop()
         self.transport = FakeTransport()
         self.idled = 0
         self.lost = 0
-        self.connection = Connection(self, loop=cast("asyncio.AbstractEventLoop", self.loop), idle_limit_s=30)
+        self.outbox = outbox or Outbox()
+        loop = cast("asyncio.AbstractEventLoop", self.loop)
+        self.connection = Connection(self, outbox=self.outbox, loop=loop, idle_limit_s=30, is_proxied=False)
         self.transport.protocol = self.connection
         self.connection.connection_made(cast("asyncio.Transport", self.transport))
 
@@ -163,6 +166,67 @@ def test_an_early_reply_is_delivered_and_the_connection_closed() -> None:
     assert rig.transport.is_aborted
     assert rig.idled == 0
     rig.connection.resume_writing()  # a late call must not write to a closed transport
+
+
+def never() -> None:
+    """A disk that takes nothing."""
+    raise Overloaded("The disk takes nothing.")
+
+
+def held_back() -> Rig:
+    """A connection while a record waits."""
+    turns: list[Callable[[], object]] = []
+    rig = Rig(Outbox(turns.append))
+    rig.outbox.wait()
+    return rig
+
+
+@pytest.mark.parametrize("size", [2, WRITE_PIECE_BYTES])
+def test_a_request_goes_out_behind_the_records_that_wait(size: int) -> None:
+    rig = held_back()
+    rig.outbox.put_down = lambda: rig.transport.written.append(b"put down")
+    reply = rig.start(bytes(size))
+    assert rig.transport.written == []
+    rig.outbox.flush()
+    assert rig.transport.written == [b"put down", HEAD + b"%d\r\n\r\n" % size + bytes(size)]
+    rig.feed(PLAIN)
+    assert (reply.is_complete, rig.idled) == (True, 1)
+
+
+def test_a_long_request_does_not_wait_for_the_end_of_the_turn() -> None:
+    """It would be copied to wait, and what is put down now is put down early at the most."""
+    rig = held_back()
+    rig.outbox.put_down = lambda: rig.transport.written.append(b"put down")
+    rig.start(bytes(WRITE_PIECE_BYTES + 1))
+    assert rig.transport.written[:2] == [b"put down", HEAD + b"%d\r\n\r\n" % (WRITE_PIECE_BYTES + 1)]
+    assert sum(map(len, rig.transport.written[2:])) == WRITE_PIECE_BYTES + 1
+
+
+def test_a_request_whose_records_cannot_be_put_down_is_not_sent() -> None:
+    rig = held_back()
+    rig.outbox.put_down = never
+    reply = rig.start()
+    rig.outbox.flush()
+    assert rig.transport.written == []
+    assert rig.transport.is_aborted
+    assert isinstance(reply.error, Overloaded)
+    assert not reply.is_resendable
+
+
+def test_a_long_request_whose_records_cannot_be_put_down_is_not_begun() -> None:
+    rig = held_back()
+    rig.outbox.put_down = never
+    with pytest.raises(Overloaded):
+        rig.start(bytes(WRITE_PIECE_BYTES + 1))
+    assert rig.transport.written == []
+    assert rig.transport.is_aborted
+
+
+def test_a_request_that_was_given_up_before_the_records_were_down_is_not_sent() -> None:
+    rig = held_back()
+    rig.start().close()
+    rig.outbox.flush()
+    assert rig.transport.written == []
 
 
 # Responses

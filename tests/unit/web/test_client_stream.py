@@ -8,6 +8,8 @@ import pytest
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 
 from tests.aio import run
+from trollproxy.errors import Overloaded
+from trollproxy.outbox import Outbox
 from trollproxy.web.client_stream import TransportStream, Written
 
 
@@ -53,7 +55,8 @@ class Line:
             keep_alive=asked,
             content=SimpleNamespace(is_eof=lambda: is_read),
         )
-        self.stream = TransportStream.to(request, keep_alive=offered)
+        self.outbox = Outbox(lambda _: None)
+        self.stream = TransportStream.to(request, self.outbox, keep_alive=offered)
 
     @property
     def head(self) -> list[str]:
@@ -170,6 +173,33 @@ def test_nothing_is_written_to_who_is_gone() -> None:
     line.stream.end()
     assert line.stream.is_gone
     assert line.body == b""
+
+
+def test_the_end_of_a_stream_waits_for_the_record_before_it() -> None:
+    line = Line()
+    line.outbox.put_down = lambda: line.transport.write(b"(put down)")
+    line.stream.start(200, [])
+    line.stream.write(b"hello")
+    line.outbox.wait()
+    line.stream.write(b"bye")
+    line.stream.end()
+    assert line.body == b"5\r\nhello\r\n"
+    line.outbox.flush()
+    assert line.body == b"5\r\nhello\r\n(put down)3\r\nbye\r\n0\r\n\r\n"
+
+
+def test_an_answer_is_given_though_its_record_cannot_be_put_down() -> None:
+    """The provider has been paid for it, and the charge is kept until the disk takes it."""
+
+    def never() -> None:
+        raise Overloaded("The disk takes nothing.")
+
+    line = Line()
+    line.outbox.put_down = never
+    line.outbox.wait()
+    line.stream.send(200, [], b"hello")
+    line.outbox.flush()
+    assert line.body == b"hello"
 
 
 def test_who_wants_to_know_is_told_of_a_hang_up() -> None:
