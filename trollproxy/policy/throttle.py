@@ -9,8 +9,7 @@ Pure: time is passed in. Must not know: how one waits, nor what a request is.
 """
 
 from collections import OrderedDict, deque
-
-import msgspec
+from typing import NamedTuple
 
 from trollproxy.records import Pace
 
@@ -66,7 +65,7 @@ class _Window:
         return now_s
 
 
-class Pass(msgspec.Struct, frozen=True, gc=False):
+class Pass(NamedTuple):
     """Leave to send one request. Ended by `give_back`, or by `undo` if nothing was sent."""
 
     at_s: float
@@ -78,7 +77,7 @@ class Ticket:
     __slots__ = ()
 
 
-class ThrottleStatus(msgspec.Struct, frozen=True, kw_only=True):
+class ThrottleStatus(NamedTuple):
     """A throttle as people are shown it."""
 
     in_flight: int
