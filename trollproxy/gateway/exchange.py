@@ -70,35 +70,6 @@ class Attempt:
 class Exchange:
     """The facts of one request."""
 
-    task: Carrier | None = None
-    caller: Caller | None = None
-    verdict: Verdict | None = None
-    ask: Ask | None = None
-    model: Model | None = None
-    supplier: Supplier | None = None  # whom it goes to; another one where the first fails
-    upstream_model = ""  # what that one calls it
-    passage: Passage | None = None
-    meter: StreamMeter | None = None  # of a streamed answer, from its first byte on
-    hold: Hold | None = None
-    upstream_key: UpstreamKey | None = None
-    lost_cost_nusd = 0  # what tries cost us whose answer nobody got
-    intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
-    progress_due_s = 0.0  # when to put down what has been relayed: first with the first token
-    is_sent = False  # a provider may have seen it
-    input_bytes = 0
-    body_hash = 0  # by which the same request is known again
-    text_crc = 0  # of a whole answer; a stream's meter has its own
-    cached: Source | None = None  # how it was seen that the provider had the answer, or its prompt, in a cache
-    output_bytes = 0
-    usage: Usage | None = None
-    is_usage_final = False
-    is_empty = False
-    first_token_s: float | None = None
-    error: GatewayError | None = None
-    is_settled = False
-    charged: Usage | None = None
-    cost_nusd = 0
-
     def __init__(self, request: ClientRequest, request_id: str, clock: Clock) -> None:
         self.request = request
         self.request_id = request_id
@@ -107,6 +78,34 @@ class Exchange:
         self.started_s = clock.monotonic()
         self.day = utc_day(self.started_at_s)  # what daily limits count against
         self.attempts: list[Attempt] = []  # as they ended; the policy bounds their number
+        self.task: Carrier | None = None
+        self.caller: Caller | None = None
+        self.verdict: Verdict | None = None
+        self.ask: Ask | None = None
+        self.model: Model | None = None
+        self.supplier: Supplier | None = None  # whom it goes to; another one where the first fails
+        self.upstream_model = ""  # what that one calls it
+        self.passage: Passage | None = None
+        self.meter: StreamMeter | None = None  # of a streamed answer, from its first byte on
+        self.hold: Hold | None = None
+        self.upstream_key: UpstreamKey | None = None
+        self.lost_cost_nusd = 0  # what tries cost us whose answer nobody got
+        self.intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
+        self.progress_due_s = 0.0  # when to put down what has been relayed: first with the first token
+        self.is_sent = False  # a provider may have seen it
+        self.input_bytes = 0
+        self.body_hash = 0  # by which the same request is known again
+        self.text_crc = 0  # of a whole answer; a stream's meter has its own
+        self.cached: Source | None = None  # how it was seen that the provider had the answer, or its prompt, in a cache
+        self.output_bytes = 0
+        self.usage: Usage | None = None
+        self.is_usage_final = False
+        self.is_empty = False
+        self.first_token_s: float | None = None
+        self.error: GatewayError | None = None
+        self.is_settled = False
+        self.charged: Usage | None = None
+        self.cost_nusd = 0
 
     @property
     def code(self) -> str:

@@ -367,15 +367,14 @@ class Client:
 
     async def _open(self, pool: _Pool, call: UpstreamCall) -> Connection:
         """Fill a reserved place."""
-        connection: Connection | None = None
         try:
             self._check_open()
             connection = await self._dialer.open(
                 pool.build, call.endpoint, proxy=call.proxy, connect_s=call.timeouts.connect_s
             )
-        finally:
-            if connection is None:
-                pool.release()
+        except BaseException:
+            pool.release()
+            raise
         pool.adopt(connection)
         if self._is_closed:
             connection.drop()
