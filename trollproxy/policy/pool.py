@@ -20,9 +20,9 @@ from math import inf
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from trollproxy.errors import Failure
+from trollproxy.policy.status import MemberStatus, State
 
 T = TypeVar("T")
-State = Literal["healthy", "resting", "half_open"]
 Change = Literal["healthy", "resting", "half_open", "lost", "called_up", "stood_down"]
 Verdict = Literal["ok"] | Failure
 
@@ -59,18 +59,6 @@ class Transition(NamedTuple):
     cause: Failure | None
     at_s: float
     rests_for_s: float = 0.0
-
-
-class MemberStatus(NamedTuple):
-    """A member as people are shown it."""
-
-    id: str
-    state: State
-    failure: Failure | None
-    is_lost: bool
-    rests_for_s: float
-    leases: int
-    is_standing_by: bool
 
 
 class _Seat(Generic[T]):

@@ -12,7 +12,7 @@ from tests.unit.gateway.house import House, ask, play, whole
 from trollproxy.errors import InvalidRequest, Overloaded, UpstreamRateLimited
 from trollproxy.gateway.gauges import register_gauges, register_journal_gauges, shown_state
 from trollproxy.money.journal import JournalUnavailable
-from trollproxy.policy.pool import MemberStatus
+from trollproxy.policy.status import MemberStatus
 from trollproxy.policy.throttle import CUT
 from trollproxy.records import Pace
 
@@ -154,5 +154,5 @@ def test_one_word_for_a_key() -> None:
     )
     lost = {"state": "resting", "is_lost": True}
     changed: list[dict[str, Any]] = [{}, {"is_standing_by": True}, {"state": "half_open"}, lost]
-    words = [shown_state(key._replace(**changes)) for changes in changed]
+    words = [shown_state(msgspec.structs.replace(key, **changes)) for changes in changed]
     assert words == ["healthy", "standing_by", "half_open", "lost"]
