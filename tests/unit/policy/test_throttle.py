@@ -1,5 +1,6 @@
 """The throttle: never more than it was told, first come first served, cut at once and given back slowly."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,7 +166,7 @@ def test_another_pace_keeps_the_counts() -> None:
     assert entered(throttle, 0.0, 3) == 3
     throttle.pace = Pace(per_minute=4, per_hour=9)
     assert entered(throttle, 1.0, 9) == 1
-    assert throttle.status(1.0) == throttle.status(1.0)._replace(last_hour=4, last_day=4, in_flight=4)
+    assert throttle.status(1.0) == msgspec.structs.replace(throttle.status(1.0), last_hour=4, last_day=4, in_flight=4)
 
 
 PACES = st.builds(
