@@ -5,14 +5,23 @@ BIN := $(VENV)/bin
 PORT ?= 8080
 AIDER := $(shell $(PYTHON) -c 'import sys; sys.version_info < (3, 13) and print(".cache/agents/aider/.done")')
 
-.PHONY: run test agents unit check faults bench bench-peers profile format lock proxies clean
+COMPILED := .cache/compiled
+
+.PHONY: run compiled wheel test agents unit check faults bench bench-peers profile format lock proxies clean
 .DELETE_ON_ERROR:
 
-run: $(VENV)/.runtime
-	PORT=$(PORT) $(BIN)/python -m trollproxy serve
+run: compiled
+	PORT=$(PORT) PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED) $(BIN)/python -m trollproxy serve
 
-test: $(VENV)/.dev .cache/mongod/mongod .cache/sdks/.done agents
-	$(BIN)/pytest
+# The package with its hot path as machine code (docs/decisions/0012); as it is where there is no C compiler.
+compiled: $(COMPILED)/.done
+
+wheel: $(VENV)/.build
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+# The processes that the tests start run the compiled package; what runs in pytest itself is the source.
+test: $(VENV)/.dev compiled .cache/mongod/mongod .cache/sdks/.done agents
+	PROGRAM=$(CURDIR)/$(COMPILED) $(BIN)/pytest
 
 agents: .cache/agents/npm/.done $(AIDER)
 
@@ -24,16 +33,17 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports && $(BIN)/pytest tests/test_tidy.py
 
-faults: $(VENV)/.dev .cache/mongod/mongod
+faults: export PROGRAM := $(CURDIR)/$(COMPILED)
+faults: $(VENV)/.dev compiled .cache/mongod/mongod
 	$(BIN)/python -m tests.faults.kills --gateway-kills 500
 	$(BIN)/python -m tests.faults.kills --store mongo --gateway-kills 500 --mongod-kills 200
 	$(BIN)/python -m tests.faults.flaky && $(BIN)/python -m tests.faults.dying_proxies
 
-bench: $(VENV)/.dev .cache/bench/source
-	$(BIN)/python -m tests.bench.run --write
+bench: $(VENV)/.dev compiled .cache/bench/source
+	PROGRAM=$(CURDIR)/$(COMPILED) $(BIN)/python -m tests.bench.run --write
 
-bench-peers: $(VENV)/.dev .cache/bench/source
-	$(BIN)/python -m tests.bench.peers --write
+bench-peers: $(VENV)/.dev compiled .cache/bench/source
+	PROGRAM=$(CURDIR)/$(COMPILED) $(BIN)/python -m tests.bench.peers --write
 
 profile: $(VENV)/.dev .cache/bench/source
 	$(BIN)/python -m tests.bench.profile --write
@@ -61,7 +71,14 @@ $(VENV)/.runtime: requirements.lock | $(VENV)/bin/python
 	$(BIN)/$(PIP_SYNC) $< && touch $@
 
 $(VENV)/.dev: requirements-dev.lock | $(VENV)/bin/python
-	$(BIN)/$(PIP_SYNC) $< && touch $@ $(VENV)/.runtime
+	$(BIN)/$(PIP_SYNC) $< && touch $@ $(VENV)/.runtime $(VENV)/.build
+
+$(VENV)/.build: requirements-build.lock $(VENV)/.runtime
+	$(BIN)/$(PIP_SYNC) $< && touch $@
+
+$(COMPILED)/.done: setup.py $(shell find trollproxy -name '*.py' -o -name '*.sql') | $(VENV)/.build
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(BIN)/python setup.py --quiet build --build-base .cache/build --build-lib $(@D) && touch $@
 
 .cache/mongod/mongod: scripts/get_mongod.py scripts/mongod-requirements.txt | $(VENV)/.dev
 	$(BIN)/python scripts/get_mongod.py && touch $@

@@ -94,7 +94,7 @@ class House:
         return [Caller(key, account) for key, account in zip(keys, accounts, strict=False)]
 
     def arrive(self, caller: Caller, kind: Kind) -> Exchange:
-        exchange = Exchange.begin(REQUEST, new_request_id(), CLOCK)
+        exchange = Exchange(REQUEST, new_request_id(), CLOCK)
         exchange.caller, exchange.model, exchange.supplier = caller, self.model, self.supplier
         exchange.ask = Ask(model="gpt-5-mini", stream=kind.is_streamed, max_output_tokens=400)
         exchange.upstream_model, exchange.input_bytes = "gpt-5-mini", 4000

@@ -13,6 +13,7 @@ NPM = [str(Path(sys.executable).with_name("npm")), "install", "--package-lock-on
 NPM += ["--omit-lockfile-registry-resolved", "--no-audit", "--no-fund", "--silent"]
 
 subprocess.run([*COMPILE, "pyproject.toml", "-o", "requirements.lock"], check=True)
+subprocess.run([*COMPILE, "--group", "build", "-o", "requirements-build.lock"], check=True)
 subprocess.run([*COMPILE, "pyproject.toml", "--group", "dev", "-o", "requirements-dev.lock"], check=True)
 subprocess.run([*COMPILE, "tests/agents/aider.txt", "-o", "tests/agents/aider.lock"], check=True)
 for peer in ("litellm", "sglang"):

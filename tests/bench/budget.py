@@ -37,9 +37,10 @@ from tests.bench.asked import PIECE, Pattern
 from tests.bench.machine import cpu_us
 from tests.bench.systems import System, Trollproxy
 from tests.bench.upstreams import ANSWER, MESSAGE, STREAM_HEAD, framed, openai_parts
-from tests.e2e.process import clean_environment
+from tests.e2e.process import PROGRAM, ROOT, clean_environment
 
 BUDGETS = Path(__file__).with_name("budget.json")
+_KIND = "compiled" if any(PROGRAM.glob("trollproxy*.so")) else "source"
 GROWTH = 1.10
 
 REPEATS = 5  # times, in new processes each
@@ -229,7 +230,7 @@ def measure(folder: Path, least_us: Costs) -> Costs:
     """Measure in processes of their own; `least_us` carries what was found from one time to the next."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [*unrandomized(), sys.executable, "-m", "tests.bench.budget", "--once", str(folder)]
-    environment = clean_environment(PYTHONHASHSEED="0")
+    environment = clean_environment(PYTHONHASHSEED="0", PYTHONPATH=str(ROOT), PROGRAM=str(PROGRAM))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: Costs = json.loads(done.stdout)
@@ -261,7 +262,12 @@ def measure_here(folder: Path) -> Costs:
 
 
 def read_budgets() -> Costs:
-    budgets: Costs = json.loads(BUDGETS.read_text())
+    """Of the program that is measured: compiled or as it is."""
+    return _read_all()[_KIND]
+
+
+def _read_all() -> dict[str, Costs]:
+    budgets: dict[str, Costs] = json.loads(BUDGETS.read_text())
     return budgets
 
 
@@ -288,7 +294,7 @@ def compare() -> None:
         sys.stdout.write(f"{path}: {cost:.4f} references, {share}\n")
     if "--write" in sys.argv:
         rounded = {path: round(cost, 5) for path, cost in costs.items()}
-        BUDGETS.write_text(json.dumps(rounded, indent=2) + "\n")
+        BUDGETS.write_text(json.dumps(_read_all() | {_KIND: rounded}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from tests.e2e.talk import Answer, ask
 from trollproxy.records import Charge
 
 ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = Path(os.environ.get("PROGRAM", ROOT))  # where the package is that the processes run: `make test` compiles it
 READY_WITHIN_S = 20.0
 ENDED_WITHIN_S = 20.0
 SETTLED_WITHIN_S = 15.0
@@ -48,7 +50,17 @@ def command(*arguments: str) -> list[str]:
 def clean_environment(**more: str) -> dict[str, str]:
     """Nothing of the caller's own settings (PORT, MONGODB_URI, …) reaches the process."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), **more}
+    return {**kept, "PYTHONPATH": str(PROGRAM), **more}
+
+
+def copy_program(folder: Path) -> None:
+    """So that it stays what it is while somebody works on it."""
+    folder.mkdir()
+    for part in PROGRAM.glob("trollproxy*"):
+        if part.is_dir():
+            shutil.copytree(part, folder / part.name)
+        else:
+            shutil.copy(part, folder)
 
 
 def run_command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -8,14 +8,13 @@ many minutes, and must not notice that the sources are being edited.
 import asyncio
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.e2e.process import ROOT, clean_environment, command
+from tests.e2e.process import clean_environment, command, copy_program
 from tests.e2e.talk import ask
 from trollproxy.app import CRASH_VARIABLE
 
@@ -33,7 +32,7 @@ class Serving:
         self.folder = folder
         self.port = 0
         self._process: asyncio.subprocess.Process | None = None
-        shutil.copytree(ROOT / "trollproxy", folder / "program" / "trollproxy")
+        copy_program(folder / "program")
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(config)))
 
     @property

@@ -4,7 +4,7 @@ The order is hold, intend, progress, settle. `settle` may be called any number o
 without an intent leaves no charge, one with an intent leaves exactly one, by the charge policy.
 """
 
-import msgspec
+from typing import NamedTuple
 
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.money.holds import FriendSpend, Hold, Holds, check_friend, hold
@@ -16,7 +16,7 @@ from trollproxy.records import Charge, FriendKey, Intent, Progress
 PROGRESS_S = 1.0  # what a crash may leave unbilled of a stream is what is relayed in this time
 
 
-class HoldPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class HoldPolicy(NamedTuple):
     """How a hold is reckoned. Fewer bytes a token hold more; 3 covers code and most languages from above."""
 
     bytes_per_token: int = 3

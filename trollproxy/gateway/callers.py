@@ -11,9 +11,7 @@ import hmac
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
-from typing import Protocol
-
-import msgspec
+from typing import NamedTuple, Protocol
 
 from trollproxy.errors import Forbidden, RateLimited, Unauthenticated
 from trollproxy.money.accounts import Account, Accounts
@@ -67,7 +65,7 @@ class Books(Protocol):
     def used(self, key_id: str, now_s: float) -> None: ...
 
 
-class CallerPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class CallerPolicy(NamedTuple):
     """What the operator decided about callers."""
 
     pepper: bytes

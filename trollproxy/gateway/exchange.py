@@ -5,9 +5,7 @@ how it ended, which follows from its own facts.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, Protocol
-
-import msgspec
+from typing import Literal, NamedTuple, Protocol
 
 from trollproxy.chat import Ask, Usage
 from trollproxy.errors import ClientGone, Failure, GatewayError, UpstreamTimeout
@@ -23,11 +21,14 @@ from trollproxy.wire.passage import Passage
 new_request_id = RequestIds()
 
 
-class Clock(msgspec.Struct, frozen=True):
+class Clock:
     """The two times there are: of day, for people and days; monotonic, for durations and deadlines."""
 
-    wall: Callable[[], float]
-    monotonic: Callable[[], float]
+    __slots__ = ("monotonic", "wall")
+
+    def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self.wall = wall
+        self.monotonic = monotonic
 
 
 Body = bytes | Callable[[], Awaitable[bytes]]  # it has arrived, or this reads it
@@ -40,7 +41,7 @@ class Carrier(Protocol):
     def cancel(self) -> bool: ...
 
 
-class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ClientRequest(NamedTuple):
     """What a request's head says. Header names are looked up without regard to case. Many requests may share one."""
 
     format: Format
@@ -51,68 +52,60 @@ class ClientRequest(msgspec.Struct, frozen=True, kw_only=True):
     wallet: Wallet
 
 
-class Attempt(msgspec.Struct, kw_only=True):
+class Attempt:
     """One try at a provider, from its beginning to the first token or to what kept that from coming."""
 
-    provider: str
-    key_id: str
-    proxy_id: str = ""
-    started_s: float
-    duration_ms: float = 0.0
-    code: str = "ok"
-    outcome: Outcome = "ok"
+    __slots__ = ("code", "duration_ms", "key_id", "outcome", "provider", "proxy_id", "started_s")
+
+    def __init__(self, provider: str, key_id: str, proxy_id: str, *, started_s: float) -> None:
+        self.provider = provider
+        self.key_id = key_id
+        self.proxy_id = proxy_id
+        self.started_s = started_s
+        self.duration_ms = 0.0
+        self.code = "ok"
+        self.outcome: Outcome = "ok"
 
 
-class Exchange(msgspec.Struct, kw_only=True, eq=False):
+class Exchange:
     """The facts of one request."""
 
-    request: ClientRequest
-    request_id: str
-    clock: Clock
-    started_at_s: float
-    started_s: float
-    day: str  # what daily limits count against
-    task: Carrier | None = None
-    caller: Caller | None = None
-    verdict: Verdict | None = None
-    ask: Ask | None = None
-    model: Model | None = None
-    supplier: Supplier | None = None  # whom it goes to; another one where the first fails
-    upstream_model: str = ""  # what that one calls it
-    passage: Passage | None = None
-    meter: StreamMeter | None = None  # of a streamed answer, from its first byte on
-    hold: Hold | None = None
-    upstream_key: UpstreamKey | None = None
-    attempts: list[Attempt] = []  # as they ended; the policy bounds their number
-    lost_cost_nusd: int = 0  # what tries cost us whose answer nobody got
-    intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
-    progress_due_s: float = 0.0  # when to put down what has been relayed: first with the first token
-    is_sent: bool = False  # a provider may have seen it
-    input_bytes: int = 0
-    body_hash: int = 0  # by which the same request is known again
-    text_crc: int = 0  # of a whole answer; a stream's meter has its own
-    cached: Source | None = None  # how it was seen that the provider had the answer, or its prompt, in a cache
-    output_bytes: int = 0
-    usage: Usage | None = None
-    is_usage_final: bool = False
-    is_empty: bool = False
-    first_token_s: float | None = None
-    error: GatewayError | None = None
-    is_settled: bool = False
-    charged: Usage | None = None
-    cost_nusd: int = 0
-
-    @classmethod
-    def begin(cls, request: ClientRequest, request_id: str, clock: Clock) -> "Exchange":
-        started_at_s = clock.wall()
-        return cls(
-            request=request,
-            request_id=request_id,
-            clock=clock,
-            started_at_s=started_at_s,
-            started_s=clock.monotonic(),
-            day=utc_day(started_at_s),
-        )
+    def __init__(self, request: ClientRequest, request_id: str, clock: Clock) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.clock = clock
+        self.started_at_s = clock.wall()
+        self.started_s = clock.monotonic()
+        self.day = utc_day(self.started_at_s)  # what daily limits count against
+        self.attempts: list[Attempt] = []  # as they ended; the policy bounds their number
+        self.task: Carrier | None = None
+        self.caller: Caller | None = None
+        self.verdict: Verdict | None = None
+        self.ask: Ask | None = None
+        self.model: Model | None = None
+        self.supplier: Supplier | None = None  # whom it goes to; another one where the first fails
+        self.upstream_model = ""  # what that one calls it
+        self.passage: Passage | None = None
+        self.meter: StreamMeter | None = None  # of a streamed answer, from its first byte on
+        self.hold: Hold | None = None
+        self.upstream_key: UpstreamKey | None = None
+        self.lost_cost_nusd = 0  # what tries cost us whose answer nobody got
+        self.intent: Intent | None = None  # put down in the journal: from here on it leaves a charge
+        self.progress_due_s = 0.0  # when to put down what has been relayed: first with the first token
+        self.is_sent = False  # a provider may have seen it
+        self.input_bytes = 0
+        self.body_hash = 0  # by which the same request is known again
+        self.text_crc = 0  # of a whole answer; a stream's meter has its own
+        self.cached: Source | None = None  # how it was seen that the provider had the answer, or its prompt, in a cache
+        self.output_bytes = 0
+        self.usage: Usage | None = None
+        self.is_usage_final = False
+        self.is_empty = False
+        self.first_token_s: float | None = None
+        self.error: GatewayError | None = None
+        self.is_settled = False
+        self.charged: Usage | None = None
+        self.cost_nusd = 0
 
     @property
     def code(self) -> str:

@@ -31,7 +31,7 @@ class Gate:
         """Begin an exchange, which `task` carries to its end."""
         request_id = self._tasks[task] = self._new_request_id()
         self._empty.clear()
-        exchange = Exchange.begin(request, request_id, self.clock)
+        exchange = Exchange(request, request_id, self.clock)
         exchange.task = task
         return exchange
 

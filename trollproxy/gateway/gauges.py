@@ -10,7 +10,8 @@ from trollproxy.money.accounts import Accounts
 from trollproxy.money.journal import Journal
 from trollproxy.money.recorder import Recorder
 from trollproxy.money.writer import Writer
-from trollproxy.policy.pool import MemberStatus, Pool
+from trollproxy.policy.pool import Pool
+from trollproxy.policy.status import MemberStatus
 from trollproxy.records import NUSD_PER_USD
 from trollproxy.telemetry.metrics import Metrics
 

@@ -6,8 +6,7 @@ through, room at its turnstile) is looked at here, all at one moment.
 
 from collections.abc import Iterator
 from math import inf
-
-import msgspec
+from typing import NamedTuple
 
 from trollproxy.errors import GatewayError, ProxyFailed, UpstreamUnavailable
 from trollproxy.gateway.exchange import Exchange
@@ -22,7 +21,7 @@ MAX_BOUND_KEYS = 8  # looked at for one whose proxy is not resting
 IN_LINE_S = 0.001  # one where there is a line comes after those that can be asked now, and before those that cannot
 
 
-class Lent(msgspec.Struct, frozen=True):
+class Lent(NamedTuple):
     """A turnstile's slot, got in line for a place before it is asked."""
 
     place: int

@@ -8,8 +8,7 @@ nothing stays held.
 import asyncio
 import logging
 from functools import partial
-
-import msgspec
+from typing import NamedTuple
 
 from trollproxy.errors import ClientGone, GatewayError, NotFound, RateLimited
 from trollproxy.gateway.attempt import Attempts
@@ -31,7 +30,7 @@ from trollproxy.wire.translation import Translation
 log = logging.getLogger(__name__)
 
 
-class Carriers(msgspec.Struct, frozen=True, kw_only=True):
+class Carriers(NamedTuple):
     """What takes a request out to its provider and the answer back."""
 
     passages: Passages

@@ -36,7 +36,7 @@ class Race:
 
     async def win(self, first: Visit) -> tuple[Visit, Peeked] | None:
         """Who answered, and what; None if all have failed."""
-        winner: Visit | None = None
+        is_won = False
         self._enter(first)
         try:
             while self._running:
@@ -44,12 +44,12 @@ class Race:
                 done, _ = await asyncio.wait(self._running, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
                 won = self._judge(done)
                 if won is not None:
-                    winner = self._running.pop(won)
-                    return winner, won.result()
+                    is_won = True
+                    return self._running.pop(won), won.result()
                 self._enter_another()
             return None
         finally:
-            self._call_off(has_winner=winner is not None)
+            self._call_off(has_winner=is_won)
 
     def _enter(self, visit: Visit) -> None:
         self.asked.append(visit)

@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-
-import msgspec
+from typing import NamedTuple
 
 from trollproxy.chat import Usage
 from trollproxy.errors import Failure, GatewayError, UpstreamTimeout
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 _PROVIDER_FAILURES: frozenset[Failure] = frozenset({"overload", "network"})  # of all others it answered, and is there
 
 
-class Leg(msgspec.Struct, frozen=True, kw_only=True):
+class Leg(NamedTuple):
     """What an exchange asks one of its model's suppliers, in that one's own words."""
 
     stop: Stop

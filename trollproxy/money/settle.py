@@ -3,7 +3,7 @@
 A provider that was reached always leaves a charge, also of 0. Error text is never counted as output.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -30,7 +30,7 @@ POLICY: dict[EndedBy, Rule] = {
 BYTES_PER_TOKEN = 4
 
 
-class Seen(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Seen(NamedTuple):
     """What is known of what was used: the provider's word as far as it was given, and our own count."""
 
     usage: Usage | None
@@ -39,7 +39,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     output_bytes: int
 
 
-class Settlement(msgspec.Struct, frozen=True, gc=False):
+class Settlement(NamedTuple):
     """The usage to charge, and whether a part of it is our own count."""
 
     usage: Usage
@@ -69,7 +69,7 @@ def _reckon(seen: Seen) -> Settlement:
     return Settlement(msgspec.structs.replace(seen.usage, out_text=text), True)
 
 
-class Ending(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Ending(NamedTuple):
     """How an exchange ended, as its charge tells it."""
 
     ended_by: EndedBy

@@ -17,6 +17,7 @@ import msgspec
 from trollproxy.errors import GatewayError, StoreUnavailable
 from trollproxy.money.boundaries import Boundary, pass_by
 from trollproxy.money.entries import Entry, Settled, decode
+from trollproxy.money.handover import MAX_CHARGES
 from trollproxy.money.invariants import Violations
 from trollproxy.money.journal import Journal
 from trollproxy.money.prices import PriceShelf
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MAX_RECORDS = 1500  # about 500 charges: one flush stays well inside the store's 5 s, and the loop is held for 2 ms
 MAX_BYTES = 1024 * 1024
+FLUSH_EARLY = MAX_CHARGES // 2  # waiting: not to have to read back what memory no longer holds
 MAX_LAST_USED = 100_000  # key ids waiting for their last-used time; losing one costs a date, never money
 SYNC_PATIENCE_S = 1.0  # a hundred times what a sync takes
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
@@ -142,7 +144,7 @@ class Writer:
 
     def _count(self) -> None:
         self.queued += 1
-        if not self._policy.interval_s:
+        if not self._policy.interval_s or len(self._recorder.fresh) >= FLUSH_EARLY:
             self._wake.set()
 
     async def _wait(self) -> None:

@@ -7,9 +7,7 @@ A breaker is for a provider that is down, not for one that has a bad day: retrie
 out would take from its clients what it still answers. Hence the high default share. Time and randomness are passed in.
 """
 
-from typing import Literal
-
-import msgspec
+from typing import Literal, NamedTuple
 
 State = Literal["closed", "open", "half_open"]
 
@@ -17,7 +15,7 @@ _SLICES = 10  # of the window; a slice is forgotten whole
 _MAX_DOUBLINGS = 32
 
 
-class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class BreakerPolicy(NamedTuple):
     """When it opens, and for how long: twice as long after each probe that fails, up to a bound."""
 
     window_s: float = 30.0
@@ -29,7 +27,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     probe_patience_s: float = 10.0  # a probe that is silent for longer lets another one pass
 
 
-class Permit(msgspec.Struct, frozen=True, gc=False):
+class Permit(NamedTuple):
     """Leave to send one request. It is given back by `leave`."""
 
     term: int

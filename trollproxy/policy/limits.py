@@ -8,14 +8,13 @@ from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
-
-import msgspec
+from typing import NamedTuple
 
 PERIOD_S = 60.0
 DAY_S = 86_400
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
+class Verdict(NamedTuple):
     """What the window says of a request at a moment."""
 
     allowed: bool

@@ -17,14 +17,12 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Mapping
 from heapq import heappop, heappush
 from math import inf
-from typing import Generic, Literal, TypeVar
-
-import msgspec
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from trollproxy.errors import Failure
+from trollproxy.policy.status import MemberStatus, State
 
 T = TypeVar("T")
-State = Literal["healthy", "resting", "half_open"]
 Change = Literal["healthy", "resting", "half_open", "lost", "called_up", "stood_down"]
 Verdict = Literal["ok"] | Failure
 
@@ -35,7 +33,7 @@ MAX_NEWS = 256  # transitions that wait to be told; who does not ask loses the o
 _MAX_DOUBLINGS = 32
 
 
-class Rest(msgspec.Struct, frozen=True):
+class Rest(NamedTuple):
     """How long a failure rests a member, the first time and at most. `is_lasting`: it may never come back by itself."""
 
     first_s: float
@@ -43,7 +41,7 @@ class Rest(msgspec.Struct, frozen=True):
     is_lasting: bool = False
 
 
-class Member(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+class Member(NamedTuple, Generic[T]):
     """What can be picked. Under one id, another `identity` is another member, which begins healthy."""
 
     id: str
@@ -53,7 +51,7 @@ class Member(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     max_leases: int | None = None
 
 
-class Transition(msgspec.Struct, frozen=True, kw_only=True):
+class Transition(NamedTuple):
     """A change of a member's state, for logs and metrics."""
 
     member_id: str
@@ -61,18 +59,6 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     cause: Failure | None
     at_s: float
     rests_for_s: float = 0.0
-
-
-class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A member as people are shown it."""
-
-    id: str
-    state: State
-    failure: Failure | None
-    is_lost: bool
-    rests_for_s: float
-    leases: int
-    is_standing_by: bool
 
 
 class _Seat(Generic[T]):

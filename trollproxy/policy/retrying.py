@@ -8,15 +8,14 @@ Pure: time, randomness and the state of the providers are passed in. Must not kn
 """
 
 from collections.abc import Callable
-
-import msgspec
+from typing import NamedTuple
 
 from trollproxy.errors import GatewayError, UpstreamTimeout
 
 _QUICKER_S = 0.05  # of the patience, so that it comes to an end
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class RetryPolicy(NamedTuple):
     """The bounds of one request's tries. Eight pass 99.6 % of requests where every second call fails."""
 
     max_tries: int = 8
@@ -56,7 +55,7 @@ class RetryBudget:
         return True
 
 
-class Next(msgspec.Struct, frozen=True, gc=False):
+class Next(NamedTuple):
     """A try: at which of the providers, after how long a wait."""
 
     place: int

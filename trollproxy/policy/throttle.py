@@ -9,9 +9,9 @@ Pure: time is passed in. Must not know: how one waits, nor what a request is.
 """
 
 from collections import OrderedDict, deque
+from typing import NamedTuple
 
-import msgspec
-
+from trollproxy.policy.status import ThrottleStatus
 from trollproxy.records import Pace
 
 _SLICES = 60  # of a window; with periods of whole minutes their length is a whole number, which floats keep exactly
@@ -66,7 +66,7 @@ class _Window:
         return now_s
 
 
-class Pass(msgspec.Struct, frozen=True, gc=False):
+class Pass(NamedTuple):
     """Leave to send one request. Ended by `give_back`, or by `undo` if nothing was sent."""
 
     at_s: float
@@ -76,17 +76,6 @@ class Ticket:
     """A place in the line."""
 
     __slots__ = ()
-
-
-class ThrottleStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A throttle as people are shown it."""
-
-    in_flight: int
-    waiting: int
-    share: float  # of the pace that is configured
-    last_minute: int
-    last_hour: int
-    last_day: int
 
 
 class Throttle:

@@ -16,8 +16,6 @@ import ssl
 from collections import deque
 from typing import NamedTuple
 
-import msgspec
-
 from trollproxy.errors import Overloaded, UpstreamBroken, UpstreamUnavailable
 from trollproxy.outbox import Outbox
 from trollproxy.ports import UpstreamCall
@@ -46,7 +44,7 @@ class Origin(NamedTuple):
     proxy_id: str | None = None
 
 
-class OriginStats(msgspec.Struct, frozen=True):
+class OriginStats(NamedTuple):
     """`open` counts connecting ones as well; `created` grows with every connection that was established."""
 
     open: int
@@ -54,7 +52,7 @@ class OriginStats(msgspec.Struct, frozen=True):
     waiting: int
     created: int
 
-    def __add__(self, other: "OriginStats") -> "OriginStats":
+    def plus(self, other: "OriginStats") -> "OriginStats":
         return OriginStats(
             self.open + other.open,
             self.idle + other.idle,
@@ -303,7 +301,7 @@ class Client:
         found: dict[Origin, OriginStats] = {}
         for (origin, _), pool in self._pools.items():  # a proxy whose password changed has two pools for a while
             before, now = found.get(origin), pool.stats()
-            found[origin] = now if before is None else before + now
+            found[origin] = now if before is None else before.plus(now)
         return found
 
     def _route(self, call: UpstreamCall) -> tuple[_Pool, bytes]:
@@ -358,15 +356,14 @@ class Client:
 
     async def _open(self, pool: _Pool, call: UpstreamCall) -> Connection:
         """Fill a reserved place."""
-        connection: Connection | None = None
         try:
             self._check_open()
             connection = await self._dialer.open(
                 pool.build, call.endpoint, proxy=call.proxy, connect_s=call.timeouts.connect_s
             )
-        finally:
-            if connection is None:
-                pool.release()
+        except BaseException:
+            pool.release()
+            raise
         pool.adopt(connection)
         if self._is_closed:
             connection.drop()

@@ -119,8 +119,6 @@ class Dialer:
 
     async def _open_tunnel(self, proxy: OutboundProxy, endpoint: Endpoint, deadline_s: float) -> _Opening:
         loop = asyncio.get_running_loop()
-        opening: _Opening | None = None
-        is_open = False
 
         def build() -> _Opening:
             return _Opening(Handshake(proxy, endpoint.host, endpoint.port), loop)
@@ -130,16 +128,16 @@ class Dialer:
                 addresses = await self._resolve_proxy(proxy)
                 goal = _Goal(proxy.host, proxy.port, tls=False)
                 opening = await self._connect_any(build, goal, addresses=addresses, deadline_s=deadline_s)
-                await opening.opened
-            is_open = True
+                try:
+                    await opening.opened
+                except BaseException:
+                    opening.transport.abort()
+                    raise
+                return opening
         except TimeoutError as error:
             raise ProxyFailed("The outbound proxy did not open a way to the provider in time.") from error
         except OSError as error:
             raise ProxyFailed("The outbound proxy could not be reached.") from error
-        finally:
-            if opening is not None and not is_open:
-                opening.transport.abort()
-        return opening
 
     async def _resolve_proxy(self, proxy: OutboundProxy) -> Sequence[str]:
         try:

@@ -12,9 +12,8 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
@@ -40,7 +39,7 @@ MAX_BEHIND_READS = 16  # so that a drip of bytes costs no more than they
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionLimits(NamedTuple):
     """Bounds on connections, all from the configuration."""
 
     header_timeout_s: float
@@ -57,7 +56,7 @@ class Serve(Protocol):
     ) -> Coroutine[Any, Any, None]: ...
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(NamedTuple):
     """The heads that are known, who serves the requests that have them, and by which way the answers go out."""
 
     heads: Heads

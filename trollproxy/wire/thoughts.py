@@ -6,7 +6,7 @@ degrade otherwise. A client of another dialect may have no field for them; what 
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -24,7 +24,7 @@ from trollproxy.chat import (
 _UNSIGNED: FormatName = "openai_chat"
 
 
-class Memory(msgspec.Struct, frozen=True):
+class Memory(NamedTuple):
     """What stood before a tool call since the one before it, and the call's own signature."""
 
     thoughts: tuple[Thinking, ...]

@@ -4,7 +4,6 @@ import json
 import logging
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -31,21 +30,21 @@ FORMS: tuple[LineFormat, ...] = ("text", "json")
 
 
 def exchange(headers: dict[str, str] | None = None) -> Exchange:
-    request = msgspec.structs.replace(House().request(), headers=headers or {})
-    return Exchange.begin(request, "req_0123", FakeClock().clock)
+    request = House().request()._replace(headers=headers or {})
+    return Exchange(request, "req_0123", FakeClock().clock)
 
 
 def served(word: str) -> Exchange:
     """One that everything is known of, with this word wherever one can stand."""
     done = exchange()
-    done.request = msgspec.structs.replace(done.request, peer=word)
+    done.request = done.request._replace(peer=word)
     key = ClientKey(key_id=word, key_hash=b"", username=word)
     done.caller = Caller(key, Account(User(username=word)))
     done.model = Model(model_id=word, provider=word, price=make_price())
     done.supplier = Supplier(provider=word)
     done.upstream_key = UpstreamKey(key_id=word, secret="s")
     done.charged = Usage(uncached=100, read=20, out_text=50, out_reasoning=7)
-    done.attempts = [Attempt(provider=word, key_id="k", started_s=0.0), Attempt(provider="b", key_id="", started_s=0.0)]
+    done.attempts = [Attempt(word, "k", "", started_s=0.0), Attempt("b", "", "", started_s=0.0)]
     done.cost_nusd = 150_000
     done.cached = "usage"
     return done

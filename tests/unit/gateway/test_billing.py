@@ -35,7 +35,7 @@ MILLION_BYTES = 3_000_000  # a million tokens at three bytes each
 
 
 def exchange_of(house: House, body: bytes, input_bytes: int = 0) -> Exchange:
-    exchange = Exchange.begin(house.request(), "req_1", house.clock.clock)
+    exchange = Exchange(house.request(), "req_1", house.clock.clock)
     exchange.caller = Caller(None, house.accounts.put(house.store.users["ann"]))
     exchange.ask = OPENAI_CHAT.read_ask(body, Entry())
     exchange.model, exchange.upstream_model = house.model, "real-m"
@@ -107,9 +107,7 @@ def test_counting_tokens_is_free_and_leaves_no_charge() -> None:
         house.provider = msgspec.structs.replace(house.provider, endpoints={"anthropic": endpoint})
         house.show()
         house.change_user(credits_nusd=0)
-        request = msgspec.structs.replace(
-            house.request(wire=ANTHROPIC), entry=Entry(operation="count_tokens", is_beta=True)
-        )
+        request = house.request(wire=ANTHROPIC)._replace(entry=Entry(operation="count_tokens", is_beta=True))
         await house.pipeline().serve(request, house.client, ask())
         assert house.client.status == 200
         assert house.upstream.calls[0].endpoint.path == "/v1/messages/count_tokens?beta=true"
@@ -145,7 +143,7 @@ def test_a_charge_says_how_it_was_reckoned() -> None:
 
 def test_many_requests_of_one_balance_do_not_overspend() -> None:
     async def scene(house: House) -> None:
-        house.callers._policy = msgspec.structs.replace(house.callers._policy, dev_rpm=1_000)
+        house.callers._policy = house.callers._policy._replace(dev_rpm=1_000)
         house.model = msgspec.structs.replace(house.model, price=make_price(uncached=0, out_text=1_000_000_000_000))
         house.show()
         account = house.accounts.put(house.store.users["ann"])

@@ -134,7 +134,7 @@ def test_a_count_shows_the_provider_no_words_either() -> None:
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Droid"}]}).encode()
         request = house.request()
         entry = msgspec.structs.replace(request.entry, operation="count_tokens")
-        counted = msgspec.structs.replace(request, format=ANTHROPIC, entry=entry)
+        counted = request._replace(format=ANTHROPIC, entry=entry)
         await house.pipeline().serve(counted, house.client, body)
         assert sent(house) == "agent"
 

@@ -12,7 +12,7 @@ from tests.unit.gateway.house import House, ask, play, whole
 from trollproxy.errors import InvalidRequest, Overloaded, UpstreamRateLimited
 from trollproxy.gateway.gauges import register_gauges, register_journal_gauges, shown_state
 from trollproxy.money.journal import JournalUnavailable
-from trollproxy.policy.pool import MemberStatus
+from trollproxy.policy.status import MemberStatus
 from trollproxy.policy.throttle import CUT
 from trollproxy.records import Pace
 

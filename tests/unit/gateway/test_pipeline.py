@@ -73,7 +73,7 @@ def test_a_streamed_answer() -> None:
 def spoil_everything(house: House) -> None:
     """Wrong in every way; each test mends the ways that come before its own."""
     house.gate.is_draining = True
-    house.callers._policy = msgspec.structs.replace(house.callers._policy, dev_rpm=0)
+    house.callers._policy = house.callers._policy._replace(dev_rpm=0)
     house.change_user(credits_nusd=0)
     house.sink.is_full = True
 
@@ -83,7 +83,7 @@ def mend_gate(house: House) -> None:
 
 
 def mend_limit(house: House) -> None:
-    house.callers._policy = msgspec.structs.replace(house.callers._policy, dev_rpm=100)
+    house.callers._policy = house.callers._policy._replace(dev_rpm=100)
 
 
 def mend_sink(house: House) -> None:
@@ -123,7 +123,7 @@ def test_the_checks_have_their_order(
 
 def test_the_body_is_not_read_before_the_limit() -> None:
     async def scene(house: House) -> None:
-        house.callers._policy = msgspec.structs.replace(house.callers._policy, dev_rpm=0)
+        house.callers._policy = house.callers._policy._replace(dev_rpm=0)
         client = await house.serve()
         assert client.status == 429
         assert "client body" not in house.checkpoints.passed
@@ -225,7 +225,7 @@ def test_what_the_models_provider_cannot_be_told_is_refused_and_free() -> None:
 def test_a_prompt_is_measured_for_a_provider_of_another_format() -> None:
     async def scene(house: House) -> None:
         client = FakeClientStream()
-        request = msgspec.structs.replace(house.request(wire=ANTHROPIC), entry=Entry(operation="count_tokens"))
+        request = house.request(wire=ANTHROPIC)._replace(entry=Entry(operation="count_tokens"))
         await asyncio.create_task(house.pipeline().serve(request, client, ask()))
         assert client.status == 200
         assert json.loads(client.body)["input_tokens"] > 0

@@ -283,7 +283,7 @@ def test_a_client_that_goes_ends_the_race() -> None:
 
 def test_for_a_client_that_has_gone_nobody_enters() -> None:
     async def scene(house: House) -> None:
-        house.policy = msgspec.structs.replace(house.policy, drain_s=LATE_S)
+        house.policy = house.policy._replace(drain_s=LATE_S)
         task = house.begin(STREAMED)
         while not house.asked:
             await asyncio.sleep(0)

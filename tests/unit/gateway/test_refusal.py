@@ -18,7 +18,7 @@ ASK = Ask(model="m", stream=True)
 
 def refused(client: FakeClientStream, wire: Format = OPENAI_CHAT) -> FakeClientStream:
     house = House()
-    exchange = Exchange.begin(house.request(wire=wire), "r", house.clock.clock)
+    exchange = Exchange(house.request(wire=wire), "r", house.clock.clock)
     exchange.meter = wire.meter(ASK, Entry()) if client.is_started else None
     refuse(client, InvalidRequest("No."), exchange=exchange, headers=[("x-one", "1")])
     return client

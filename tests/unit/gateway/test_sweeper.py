@@ -32,7 +32,7 @@ class Watched:
 
     def forget(self) -> Exchange:
         """What a bug would do: hold, and never end it."""
-        exchange = Exchange.begin(self.house.request(), "req_9", self.house.clock.clock)
+        exchange = Exchange(self.house.request(), "req_9", self.house.clock.clock)
         account = self.house.accounts.put(self.house.store.users["ann"])
         exchange.hold = hold(account, "legacy", 10, now_s=0.0)
         self.holds.watch(exchange.hold, exchange.request_id, now_s=self.house.clock.now_s)

@@ -48,6 +48,24 @@ def test_with_batching_charges_wait_for_the_timer() -> None:
     run(scenario())
 
 
+def test_many_charges_do_not_wait_for_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory keeps a bounded number of them at hand; those beyond it would have to be read back from the journal."""
+    monkeypatch.setattr(module, "FLUSH_EARLY", 3)
+
+    async def scenario() -> None:
+        store = ScriptedStore()
+        bench = Bench(store, interval_s=NEVER_S)
+        async with running(bench.writer):
+            bench.record(1, 2)
+            await turns()
+            assert store.batches == []
+            bench.record(3)
+            await store.calls_end(1)
+        assert seqs(store.batches) == [[1, 2, 3]]
+
+    run(scenario())
+
+
 def test_with_batching_a_charge_wakes_nobody() -> None:
     async def scenario() -> None:
         store = ScriptedStore()
