@@ -70,8 +70,8 @@ def stored(node: ast.AST) -> set[str]:
 
 
 def test_what_is_compiled_holds_nothing_that_the_compiler_gets_wrong() -> None:
-    """Mypyc takes what a `finally` reads for what it is after the whole `try`, and does not give every attribute the value
-    that stands in the class.
+    """Mypyc takes what a `finally` reads for what it is after the whole `try`, and does not give every attribute the
+    value that stands in the class.
     """
     wrong = []
     for path in compiled():

@@ -15,6 +15,7 @@ MAX_HELD: Final = 64  # a few milliseconds of work; who waits first should not w
 
 Refuse = Callable[[GatewayError], object]
 Later = Callable[[Callable[[], object]], object]
+_Held = tuple[asyncio.WriteTransport, bytes, Refuse | None]
 
 
 class Outbox:
@@ -27,7 +28,7 @@ class Outbox:
         self.put_down: Callable[[], object] = _nothing  # all that waits; a GatewayError where it cannot be
         self._later = later
         self._is_waiting = False
-        self._held: list[tuple[asyncio.WriteTransport, bytes, Refuse | None]] = []
+        self._held: list[_Held] = []
 
     def wait(self) -> None:
         """A record waits to be put down. Without `later` it is put down, and a GatewayError says that it cannot be."""
@@ -54,18 +55,26 @@ class Outbox:
         """Put down and send what waits, now; why it could not be put down."""
         if not self._is_waiting:
             return None
-        self._is_waiting, error = False, None
+        self._is_waiting = False
         held, self._held = self._held, []
         try:
             self.put_down()
-        except GatewayError as refusal:
-            error = refusal
-        for transport, data, refuse in held:
-            if error is not None and refuse is not None:
-                refuse(error)
-            elif not transport.is_closing():
-                transport.write(data)
-        return error
+        except GatewayError as error:
+            _let_go(held, error)
+            return error
+        except Exception:  # a bug of ours: nobody shall wait for what it kept
+            _let_go(held, GatewayError("The gateway's books failed."))
+            raise
+        _let_go(held, None)
+        return None
+
+
+def _let_go(held: list[_Held], error: GatewayError | None) -> None:
+    for transport, data, refuse in held:
+        if error is not None and refuse is not None:
+            refuse(error)
+        elif not transport.is_closing():
+            transport.write(data)
 
 
 def _nothing() -> None:

@@ -211,3 +211,15 @@ def test_a_refusal_may_flush_what_came_of_it() -> None:
     assert desk.happened == ["not put down", "not put down", "sorry", "answer"]
     desk.end_turn()
     assert desk.happened.count("sorry") == desk.happened.count("answer") == 1
+
+
+def test_a_bug_in_putting_down_keeps_nobody_waiting() -> None:
+    desk, refused = Desk(), list[GatewayError]()
+    desk.outbox.wait()
+    desk.ask("question", refused.append)
+    desk.answer("answer")
+    desk.while_put_down = lambda: {}["bug"]
+    with pytest.raises(KeyError):
+        desk.end_turn()
+    assert [error.code for error in refused] == ["internal_error"]
+    assert desk.happened == ["put down", "answer"]
