@@ -218,7 +218,7 @@ def test_a_bug_in_putting_down_keeps_nobody_waiting() -> None:
     desk.outbox.wait()
     desk.ask("question", refused.append)
     desk.answer("answer")
-    desk.while_put_down = lambda: {}["bug"]
+    desk.while_put_down = lambda: dict[str, str]()["bug"]
     with pytest.raises(KeyError):
         desk.end_turn()
     assert [error.code for error in refused] == ["internal_error"]

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from trollproxy.errors import GatewayError, InvalidRequest, Overloaded, UpstreamTimeout
 from trollproxy.gateway.calls import build_call
@@ -123,8 +124,8 @@ class Attempts:
         exchange = journey.exchange
         assert exchange.model is not None
         race = Race(
-            lambda visit: self._try(journey, visit),
-            lambda: self._rival(journey) if is_wanted() else None,
+            partial(self._try, journey),
+            partial(self._rival, journey, is_wanted),
             width=exchange.model.race,
             head_start_s=exchange.model.race_head_start_s,
         )
@@ -145,8 +146,10 @@ class Attempts:
             exchange.upstream_key = winner.key
         return reply
 
-    def _rival(self, journey: Journey) -> Visit | None:
-        """Another supplier for the race, if one can be asked now."""
+    def _rival(self, journey: Journey, is_wanted: Callable[[], bool]) -> Visit | None:
+        """Another supplier for the race, if one can be asked now and the answer is still wanted."""
+        if not is_wanted():
+            return None
         for place in journey.rivals():
             try:
                 visit = journey.visit(self._leg(journey, place))

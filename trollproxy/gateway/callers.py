@@ -10,6 +10,7 @@ import asyncio
 import hmac
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -207,7 +208,7 @@ class Callers:
         task = self._loading.get(key_id)
         if task is None:
             task = self._loading[key_id] = asyncio.ensure_future(self._load(material, wall_s))
-            task.add_done_callback(lambda _: self._loading.pop(key_id))
+            task.add_done_callback(partial(self._loaded, key_id))
         caller = await asyncio.shield(task)
         if caller is not None:
             return self._enter(caller, material)
@@ -216,6 +217,9 @@ class Callers:
                 del self._unknown[next(iter(self._unknown))]
             self._unknown[key_id] = now_s + UNKNOWN_TTL_S
         return None
+
+    def _loaded(self, key_id: str, _task: asyncio.Task[Caller | None]) -> None:
+        del self._loading[key_id]
 
     def _enter(self, caller: Caller, material: ClientKeyMaterial) -> Caller:
         """Remember a caller, but only for the bearer of the secret: a guessed id must not push others out of memory."""

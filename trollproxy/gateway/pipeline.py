@@ -117,7 +117,7 @@ class Pipeline:
 
     async def _forward(self, exchange: Exchange, client: ClientStream, journey: Journey) -> None:
         attempts = self._carriers.attempts
-        reply = await attempts.send(journey, self._billing.intend, lambda: not client.is_gone)
+        reply = await attempts.send(journey, self._billing.intend, partial(_is_there, client))
         try:
             await self._relay(exchange, client).run(reply)
         finally:
@@ -161,6 +161,10 @@ class Pipeline:
             exchange.passage.clean(error)
         self._billing.settle(exchange)
         refuse(client, error, exchange=exchange, headers=response_headers(exchange))
+
+
+def _is_there(client: ClientStream) -> bool:
+    return not client.is_gone
 
 
 def response_headers(exchange: Exchange) -> Headers:

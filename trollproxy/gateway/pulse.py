@@ -28,9 +28,15 @@ class Pulse:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        self._beat = _nothing  # who hears it holds it: a cycle would keep all that they know until the collector comes
 
     def _look(self) -> None:
         if self.is_quiet:
             self._beat()
         self.is_quiet = True
         self._timer = asyncio.get_running_loop().call_later(self._period_s, self._look)
+
+
+def _nothing() -> None:
+    """It has ended."""

@@ -8,6 +8,7 @@ comes, is better than ours.
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from trollproxy.errors import ClientGone, GatewayError, UpstreamBroken
 from trollproxy.gateway.billing import Billing
@@ -24,7 +25,7 @@ JSON = ("content-type", "application/json")
 class Relay:
     """Relays one exchange, and settles it before the client can know that the answer is complete."""
 
-    __slots__ = ("_billing", "_client", "_exchange", "_headers", "_pulse")
+    __slots__ = ("_billing", "_client", "_exchange", "_headers", "_ping_s", "_pulse")
 
     def __init__(
         self, exchange: Exchange, client: ClientStream, *, headers: Headers, billing: Billing, ping_s: float
@@ -33,7 +34,8 @@ class Relay:
         self._client = client
         self._headers = headers
         self._billing = billing
-        self._pulse = Pulse(ping_s, self._keep_alive)
+        self._ping_s = ping_s
+        self._pulse: Pulse | None = None  # while a stream is relayed
 
     async def run(self, reply: Peeked) -> None:
         meter = self._exchange.meter = reply.meter
@@ -57,18 +59,14 @@ class Relay:
 
     async def _stream(self, reply: Peeked, meter: StreamMeter) -> None:
         client = self._client
-
-        def take(piece: bytes) -> bool:
-            self._pass_on(meter.feed(piece), meter)
-            return not (meter.is_complete or client.is_full)
-
+        self._pulse = Pulse(self._ping_s, self._keep_alive)
         with self._pulse:
             self._pass_on(reply.body, meter)
             is_over = reply.is_over
             while not (is_over or meter.is_complete):
                 if client.is_full:
                     await client.drain()
-                is_over = await reply.each(take)
+                is_over = await reply.each(partial(self._take_piece, meter))
         if not reply.is_over:
             self._pass_on(meter.finish(), meter)
         if not (meter.is_complete or meter.may_end):
@@ -78,6 +76,10 @@ class Relay:
         if client.is_full:
             await client.drain()
         await _read_out(reply)
+
+    def _take_piece(self, meter: StreamMeter, piece: bytes) -> bool:
+        self._pass_on(meter.feed(piece), meter)
+        return not (meter.is_complete or self._client.is_full)
 
     def _settle(self) -> None:
         """The provider's answer is complete. If the client did not stay to see it, that is how the exchange ended."""
@@ -116,7 +118,8 @@ class Relay:
             # nginx would otherwise gather the stream into its buffers.
             self._client.start(200, [*headers, ("x-accel-buffering", "no"), *self._headers])
         self._client.write(events)
-        self._pulse.is_quiet = False
+        if self._pulse is not None:
+            self._pulse.is_quiet = False
 
     def _keep_alive(self) -> None:
         """Say that it still runs. It begins the answer if need be: an error can then only be told inside the stream."""
@@ -128,4 +131,8 @@ async def _read_out(reply: Peeked) -> None:
     """What comes behind the last event frees the connection for the next request; how it ends no longer matters."""
     with suppress(GatewayError, TimeoutError):
         async with asyncio.timeout(READ_OUT_S):
-            await reply.each(lambda _: True)
+            await reply.each(_go_on)
+
+
+def _go_on(_: bytes) -> bool:
+    return True

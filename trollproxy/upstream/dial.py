@@ -11,6 +11,7 @@ Must not know: pools, requests.
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar, cast
 
 from trollproxy.errors import GatewayError, ProxyFailed, UpstreamTimeout, UpstreamUnavailable
@@ -118,11 +119,7 @@ class Dialer:
             raise _unreachable(error) from error
 
     async def _open_tunnel(self, proxy: OutboundProxy, endpoint: Endpoint, deadline_s: float) -> _Opening:
-        loop = asyncio.get_running_loop()
-
-        def build() -> _Opening:
-            return _Opening(Handshake(proxy, endpoint.host, endpoint.port), loop)
-
+        build = partial(_begin_tunnel, proxy, endpoint, asyncio.get_running_loop())
         try:
             async with asyncio.timeout_at(deadline_s):
                 addresses = await self._resolve_proxy(proxy)
@@ -180,6 +177,10 @@ class Dialer:
             server_hostname=goal.host if goal.tls else None,
         )
         return protocol
+
+
+def _begin_tunnel(proxy: OutboundProxy, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> _Opening:
+    return _Opening(Handshake(proxy, endpoint.host, endpoint.port), loop)
 
 
 def _see(opened: asyncio.Future[None]) -> None:
