@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 from tests.aio import run
 from tests.e2e.books import demo_cost_nusd
-from tests.e2e.process import GatewayProcess, run_command, wait_until
+from tests.e2e.process import PROGRAM, ROOT, GatewayProcess, run_command, wait_until
 from tests.e2e.talk import ANTHROPIC, DIALECTS, OPENAI, Dialect, RawStream, ask
+from trollproxy import __version__
 
 LONG = "#demo tokens=500 delay_ms=20"  # ten seconds, which no test waits for
 FIRST_BALANCE_NUSD = 5_000_000_000
@@ -151,6 +153,11 @@ def test_one_process_a_data_directory(tmp_path: Path) -> None:
         assert second.stderr.startswith("trollproxy: Another gateway is running on the data directory")
         assert "Traceback" not in second.stderr
         say(gateway)
+
+
+def test_it_says_whether_it_is_compiled(tmp_path: Path) -> None:
+    how = " (compiled)" if PROGRAM != ROOT and shutil.which("cc") else ""
+    assert run_command(tmp_path, "--version").stdout == f"trollproxy {__version__}{how}\n"
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import uvloop
 
-from trollproxy import __version__
+from trollproxy import __version__, outbox
 from trollproxy.cli import people
 from trollproxy.cli.serve import mock, serve
 from trollproxy.config import ConfigError, Settings, build_catalog, load, pick_path
@@ -50,9 +50,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"trollproxy: {error.message}")
 
 
+def _version() -> str:
+    how = "" if outbox.__file__.endswith(".py") else " (compiled)"
+    return f"trollproxy {__version__}{how}"
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="trollproxy", description="An LLM gateway that gets the bill right.")
-    parser.add_argument("--version", action="version", version=f"trollproxy {__version__}")
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(commands, "serve", _serve, help_text="run the gateway")
     _add(commands, "check", _check, help_text="read the configuration, say what it means, and exit")
