@@ -1,4 +1,4 @@
-"""What a request knew goes with it. A cycle would stay until the collector comes, and its coming holds up all others."""
+"""What a request knew goes with it. A cycle would stay until the collector comes, which holds up all others."""
 
 import asyncio
 import gc
