@@ -13,7 +13,7 @@ COMPILED := .cache/compiled
 run: compiled
 	PORT=$(PORT) PYTHONSAFEPATH=1 PYTHONPATH=$(COMPILED) $(BIN)/python -m trollproxy serve
 
-# The package with its hot path as machine code (docs/decisions/0012); as it is where there is no C compiler.
+# The package with its hot path as machine code (docs/decisions/0013); as it is where there is no C compiler.
 compiled: $(COMPILED)/.done
 
 wheel: $(VENV)/.build
