@@ -38,6 +38,6 @@ def test_a_request_leaves_nothing_to_the_collector(tmp_path: Path, stream: bool)
                     assert (await line.answer()).status == 200
                 while there.gateway.gate.in_flight:
                     await asyncio.sleep(0)
-                assert exchanges() == before
+                assert exchanges() <= before
 
     play(tmp_path, scene)
