@@ -8,6 +8,7 @@ be re-read only inside `quiet()`, when no flush can move them. An intent's price
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
@@ -32,6 +33,7 @@ MAX_BYTES = 1024 * 1024
 FLUSH_EARLY = MAX_CHARGES // 2  # waiting: not to have to read back what memory no longer holds
 MAX_LAST_USED = 100_000  # key ids waiting for their last-used time; losing one costs a date, never money
 SYNC_PATIENCE_S = 1.0  # a hundred times what a sync takes
+LAST_USED_EVERY_S = 10.0
 _RETRY_MIN_S, _RETRY_MAX_S = 0.1, 5.0
 
 
@@ -67,6 +69,7 @@ class Writer:
         self._read_to = journal.acknowledged
         self._began_at = journal.last  # what is read up to here was recorded by an earlier run
         self._last_used: dict[str, float] = {}
+        self._written_used: dict[str, float] = {}  # the dates that were taken last; MAX_LAST_USED at the most
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._is_closing = False
@@ -111,8 +114,15 @@ class Writer:
             self._wake.set()
 
     def used(self, key_id: str, now_s: float) -> None:
-        if len(self._last_used) < MAX_LAST_USED:
-            self._last_used[key_id] = now_s
+        """People read the date: it is written down once in a while, not with each flush of a busy key."""
+        if (
+            now_s < self._written_used.get(key_id, -math.inf) + LAST_USED_EVERY_S
+            or len(self._last_used) >= MAX_LAST_USED
+        ):
+            return
+        if len(self._written_used) >= MAX_LAST_USED:
+            self._written_used.clear()
+        self._last_used[key_id] = self._written_used[key_id] = now_s
 
     async def run(self) -> None:
         """Flush on the timer until closed; what an earlier run left, at once."""

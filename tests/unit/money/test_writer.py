@@ -114,11 +114,11 @@ def test_an_outage_loses_nothing_and_keeps_the_order() -> None:
             bench.record(1)
             await store.calls_end(1)
             bench.record(2)
-            bench.writer.used("key-1", 6.0)
+            bench.writer.used("key-1", 5.0 + module.LAST_USED_EVERY_S)
             await store.calls_end(3)
             await turns()
         assert [seq for batch in seqs(store.batches) for seq in batch] == [1, 2]
-        assert store.tried[-1].last_used == {"key-1": 6.0}
+        assert store.tried[-1].last_used == {"key-1": 5.0 + module.LAST_USED_EVERY_S}
         assert (bench.writer.failures, bench.writer.queued) == (3, 0)
 
     run(scenario())
@@ -132,6 +132,19 @@ def test_a_last_use_alone_is_written() -> None:
         async with running(bench.writer):
             await store.calls_end(1)
         assert store.batches == [Batch(writer=bench.journal.id, charges=(), last_used={"key-1": 5.0})]
+
+    run(scenario())
+
+
+def test_the_date_of_a_busy_key_is_written_once_in_a_while() -> None:
+    async def scenario() -> None:
+        store = ScriptedStore()
+        bench = Bench(store)
+        late_s = 5.0 + module.LAST_USED_EVERY_S
+        for now_s in (5.0, 6.0, late_s - 0.1, late_s, late_s + 1.0):
+            bench.writer.used("key-1", now_s)
+            await bench.writer.flush(NEVER_S)
+        assert [batch.last_used for batch in store.batches] == [{"key-1": 5.0}, {"key-1": late_s}]
 
     run(scenario())
 
