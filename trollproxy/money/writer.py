@@ -115,10 +115,8 @@ class Writer:
 
     def used(self, key_id: str, now_s: float) -> None:
         """People read the date: it is written down once in a while, not with each flush of a busy key."""
-        if (
-            now_s < self._written_used.get(key_id, -math.inf) + LAST_USED_EVERY_S
-            or len(self._last_used) >= MAX_LAST_USED
-        ):
+        is_due = now_s >= self._written_used.get(key_id, -math.inf) + LAST_USED_EVERY_S
+        if not is_due or len(self._last_used) >= MAX_LAST_USED:
             return
         if len(self._written_used) >= MAX_LAST_USED:
             self._written_used.clear()

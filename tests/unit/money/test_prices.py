@@ -147,13 +147,13 @@ def test_a_cancelled_flush_keeps_the_dates_of_last_use() -> None:
         task = asyncio.create_task(bench.writer.run())
         bench.record(1)
         await store.entered.wait()
-        bench.writer.used("key-2", 6.0)
+        bench.writer.used("key-2", 50.0)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
         store.gate.set()
         await bench.writer.close(NEVER_S)
-        assert store.batches[-1].last_used == {"key-1": 5.0, "key-2": 6.0}
+        assert store.batches[-1].last_used == {"key-1": 5.0, "key-2": 50.0}
 
     run(scene())
 
