@@ -7,8 +7,9 @@ having been charged. The crowd ends by itself when nobody listens any more.
 import asyncio
 import re
 from collections import Counter
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from tests.e2e.talk import DIALECTS
 from tests.faults.plans import Plan
@@ -44,14 +45,17 @@ class Crowd:
         self.outcomes: dict[str, Outcome] = {}
         self.codes: Counter[str] = Counter()  # of refusals
 
-    async def run(self, port: int) -> None:
-        """Ask until told to stop, or until nobody listens."""
+    def run(self, port: int) -> Coroutine[Any, Any, None]:
+        """Ask until told to stop, or until nobody listens. Who is told before the first request does not begin."""
         self._is_over = False
-        await asyncio.gather(*(self._ask_on(port) for _ in range(self.size)))
+        return self._ask_all(port)
 
     def stop(self) -> None:
         """Let every client finish its request."""
         self._is_over = True
+
+    async def _ask_all(self, port: int) -> None:
+        await asyncio.gather(*(self._ask_on(port) for _ in range(self.size)))
 
     async def _ask_on(self, port: int) -> None:
         with suppress(ConnectionError):
