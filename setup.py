@@ -34,7 +34,7 @@ COMPILED = (
 # What mypyc does not take: weak references to an object, an async generator, a parent with slots or a built-in one.
 LEFT = {
     "money/accounts", "money/disk", "money/segments", "money/writer",
-    "upstream/reply", "wire/edited", "wire/translation",
+    "wire/edited", "wire/translation",
 }  # fmt: skip
 STRUCT = "(msgspec.Struct"  # nor these: it drops their arguments
 PACKAGE = Path("trollproxy")

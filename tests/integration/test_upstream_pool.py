@@ -1,7 +1,6 @@
 """The client's pool: places, waiters, expiry, what becomes of a connection that was given up."""
 
 import asyncio
-import gc
 
 import pytest
 
@@ -11,8 +10,7 @@ from trollproxy.errors import Overloaded, UpstreamBroken
 from trollproxy.upstream.client import OriginStats
 
 
-@pytest.mark.parametrize("way", ["close", "forget"])
-def test_giving_up_in_the_middle_of_a_body_frees_the_place(way: str) -> None:
+def test_giving_up_in_the_middle_of_a_body_frees_the_place() -> None:
     async def scenario() -> None:
         gone = asyncio.Event()
 
@@ -25,10 +23,7 @@ def test_giving_up_in_the_middle_of_a_body_frees_the_place(way: str) -> None:
         async with serving(script) as (server, client):
             reply = await client.send(server.call())
             assert await reply.read() == b"hel"
-            if way == "close":
-                reply.close()
-            del reply
-            gc.collect()
+            reply.close()
             await gone.wait()
             assert stats(client).open == 0
 

@@ -8,13 +8,11 @@ Invariants:
   A chunk therefore costs a clock read, not a timer.
 - All transitions are synchronous. A reply can be consumed from callbacks (`on_progress`, `take`) without a Task; the
   coroutines are a thin layer over that.
-- The connection knows its reply weakly, so that a reply nobody holds any more drops its connection.
 Must not know: pools, retries, host names, formats.
 """
 
 import asyncio
 import math
-import weakref
 from typing import Final, Literal, Protocol, cast
 
 import httptools
@@ -56,7 +54,6 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection, for any number of exchanges one after the other."""
 
     __slots__ = (
-        "__weakref__",
         "_armed_for_s",
         "_deadline_s",
         "_fields",
@@ -76,7 +73,6 @@ class Connection(asyncio.Protocol):
         "_owner",
         "_parser",
         "_phase",
-        "_receiving",
         "_reply",
         "_timeouts",
         "_timer",
@@ -98,8 +94,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._timeouts = Timeouts()
-        self._reply: weakref.ref[Reply] | None = None
-        self._receiving: Reply | None = None  # the same, held while the parser calls back
+        self._reply: Reply | None = None
         self._unsent: memoryview | None = None
         self._is_writing_paused = self.is_reading_paused = self._is_dropped = False
         self._phase: Phase = "idle"
@@ -133,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._reset()
         self._timeouts = timeouts
         reply = Reply(self)
-        self._reply = weakref.ref(reply)
+        self._reply = reply
         if len(body) <= WRITE_PIECE_BYTES:
             self._outbox.send(self._transport, b"%b%d\r\n\r\n%b" % (head, len(body), body), self.fail)
             self._renew_deadline()
@@ -170,13 +165,12 @@ class Connection(asyncio.Protocol):
     # Responses
 
     def data_received(self, data: bytes) -> None:
-        reply = self._reply() if self._reply is not None else None
+        reply = self._reply
         if reply is None:  # a server that speaks unasked cannot be trusted with whose answer the bytes are
             self.drop()
             return
         self._has_response = True
         self._overhead_bytes += len(data)
-        self._receiving = reply
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -184,8 +178,6 @@ class Connection(asyncio.Protocol):
                 self.fail(_refusal(error), error)
                 return
             self._keeps_alive = False  # the reply is whole, what came behind it is not ours
-        finally:
-            self._receiving = None
         self._after_data(reply)
 
     def _after_data(self, reply: Reply) -> None:
@@ -242,7 +234,8 @@ class Connection(asyncio.Protocol):
         fields.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._receiving is None or self._is_complete:
+        reply = self._reply
+        if reply is None or self._is_complete:
             return
         status = self._parser.get_status_code()
         fields = self._fields
@@ -263,16 +256,17 @@ class Connection(asyncio.Protocol):
             raise UpstreamBroken("The provider's answer is encoded in a way that was not asked for.")
         self._is_until_close = coding is None and "content-length" not in headers
         self._has_head = True
-        self._receiving.begin(status, headers)
+        reply.begin(status, headers)
 
     def _check_size(self, fields: list[tuple[bytes, bytes]]) -> None:
         if sum(len(name) + len(value) for name, value in fields) > MAX_HEAD_BYTES:
             raise UpstreamBroken("The provider's answer has too long a header.")
 
     def on_body(self, piece: bytes) -> None:
-        if self._receiving is not None and not self._is_complete:
+        reply = self._reply
+        if reply is not None and not self._is_complete:
             self._overhead_bytes = 0
-            self._receiving.push(piece)
+            reply.push(piece)
 
     def on_message_complete(self) -> None:
         self._is_complete = not self._is_interim
@@ -322,7 +316,7 @@ class Connection(asyncio.Protocol):
             reply.finish(error)
 
     def _detach(self) -> Reply | None:
-        reply = self._reply() if self._reply is not None else None
+        reply = self._reply
         self._reply = None
         self._unsent = None
         return reply

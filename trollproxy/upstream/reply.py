@@ -1,7 +1,7 @@
 """A provider's answer while it arrives, between the connection that fills it and whoever reads it.
 
 Synchronous at heart: `on_progress`, `take` and the flags can be driven from callbacks; the coroutines are a thin layer
-over them. A reply that nobody holds any more drops its connection. Must not know: HTTP, sockets, pools.
+over them. Whoever was given a reply reads it to its end or closes it. Must not know: HTTP, sockets, pools.
 """
 
 import asyncio
@@ -27,7 +27,6 @@ class Reply:
     """A provider's answer (`ports.UpstreamReply`). `on_progress` is called when a head, a piece or the end has come."""
 
     __slots__ = (
-        "__weakref__",
         "_pieces",
         "_waiter",
         "buffered_bytes",
@@ -77,31 +76,18 @@ class Reply:
 
     async def each(self, take: Callable[[bytes], bool]) -> bool:
         assert self.on_progress is None, "two read one reply"
-        ended = Signal(asyncio.get_running_loop())
-        is_taking, failed = True, None
-
-        def go_on() -> None:
-            nonlocal is_taking, failed
-            try:
-                if self._pieces:
-                    is_taking = take(self.take())
-            except Exception as error:  # noqa: BLE001 - it is the waiting coroutine's, which raises it
-                is_taking, failed = False, error
-            if not is_taking or self.is_complete or self.error is not None:
-                self.on_progress = None
-                ended.fire()
-
-        self.on_progress = go_on
+        taking = _Taking(self, take, asyncio.get_running_loop())
+        self.on_progress = taking.go_on
         try:
-            go_on()
-            await ended
+            taking.go_on()
+            await taking.ended
         finally:
             self.on_progress = None
-        if failed is not None:
-            raise failed
-        if is_taking and self.error is not None:
+        if taking.failed is not None:
+            raise taking.failed
+        if taking.is_taking and self.error is not None:
             raise self.error
-        return is_taking
+        return taking.is_taking
 
     async def read_all(self, limit: int) -> bytes:
         if self.is_complete and self.buffered_bytes <= limit:
@@ -165,7 +151,26 @@ class Reply:
         finally:
             self._waiter = None
 
-    def __del__(self) -> None:
-        if self.connection is not None:
-            self.on_progress = None
-            self.close()
+
+class _Taking:
+    """Gives the pieces of a reply to who takes them, in the very callback that they arrive in."""
+
+    __slots__ = ("_reply", "_take", "ended", "failed", "is_taking")
+
+    def __init__(self, reply: Reply, take: Callable[[bytes], bool], loop: asyncio.AbstractEventLoop) -> None:
+        self._reply = reply
+        self._take = take
+        self.ended = Signal(loop)
+        self.is_taking = True
+        self.failed: Exception | None = None
+
+    def go_on(self) -> None:
+        reply = self._reply
+        try:
+            if reply.buffered_bytes:
+                self.is_taking = self._take(reply.take())
+        except Exception as error:  # noqa: BLE001 - it is the waiting coroutine's, which raises it
+            self.is_taking, self.failed = False, error
+        if not self.is_taking or reply.is_complete or reply.error is not None:
+            reply.on_progress = None
+            self.ended.fire()

@@ -1,7 +1,6 @@
 """The connection's protocol, driven by a fake transport and a fake clock."""
 
 import asyncio
-import gc
 from collections.abc import Callable
 from itertools import pairwise
 from typing import cast
@@ -428,16 +427,6 @@ def test_unasked_bytes_drop_an_idle_connection() -> None:
     rig.feed(b"HTTP/1.1 408 Timeout\r\n\r\n")
     assert not rig.connection.is_usable
     assert rig.transport.is_aborted
-
-
-def test_a_reply_nobody_holds_drops_its_connection() -> None:
-    rig = Rig()
-    reply = rig.start()
-    rig.feed(OK + b"content-length: 50\r\n\r\nhello")
-    del reply
-    gc.collect()
-    assert rig.transport.is_aborted
-    rig.connection.data_received(b"more")
 
 
 def test_close_is_idempotent_and_drops_only_unfinished_replies() -> None:
