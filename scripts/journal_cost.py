@@ -101,7 +101,7 @@ class House:
         return exchange
 
 
-REQUEST = ClientRequest(format=OPENAI_CHAT, entry=Entry(), headers={}, credential="", peer="", wallet="legacy")
+REQUEST = ClientRequest(OPENAI_CHAT, Entry(), {}, credential="", peer="", wallet="legacy")
 
 
 def answer(exchange: Exchange, number: int) -> None:

@@ -75,7 +75,7 @@ class Books:
         )
         self.recorder.intend(intent)
         seen = Seen(usage=Usage(uncached=number), is_final=True, input_bytes=10, output_bytes=0)
-        charge = charge_for(intent, seen, Ending(ended_by="completed", status=200, code="ok"))
+        charge = charge_for(intent, seen, Ending("completed", 200, "ok"))
         held.settle(charge.cost_nusd)
         self.recorder.record(charge)
         self.costs[charge.request_id] = charge.cost_nusd

@@ -64,7 +64,7 @@ class Life:
         held = hold(self.account, "legacy", cost_nusd, now_s=NOON_S)
         seen = Seen(usage=Usage(uncached=cost_nusd), is_final=True, input_bytes=0, output_bytes=0)
         intent = intent_of(request_id, self.begin(request_id))
-        charge = charge_for(intent, seen, Ending(ended_by="completed", status=200, code="ok"))
+        charge = charge_for(intent, seen, Ending("completed", 200, "ok"))
         held.settle(charge.cost_nusd)
         self.gateway.recorder.record(charge)
 

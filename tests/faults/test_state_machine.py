@@ -189,7 +189,7 @@ class Money(MoneyHouse):
                 input_bytes=run.input_bytes,
                 output_bytes=output_bytes,
             ),
-            Ending(ended_by=ended_by, status=200, code="ok"),
+            Ending(ended_by, 200, "ok"),
         )
         assert made.cost_nusd == cost
         self.holds.pop(request_id).settle(made.cost_nusd)

@@ -21,7 +21,7 @@ from trollproxy.gateway.race import Race
 from trollproxy.gateway.snapshot import Snapshot
 from trollproxy.gateway.visit import Leg, Visit
 from trollproxy.policy.retrying import Next, RetryBudget, RetryPolicy
-from trollproxy.ports import Upstream
+from trollproxy.ports import ClientStream, Upstream
 from trollproxy.wire.passage import Passage
 
 log = logging.getLogger(__name__)
@@ -64,9 +64,9 @@ class Attempts:
             self._turn(journey, journey.tries.first(journey.wait_s))
         return journey
 
-    async def send(self, journey: Journey, intend: Intend, is_wanted: Callable[[], bool]) -> Peeked:
-        """A provider's answer that can be relayed. `intend` is told before another provider sees the request; what is
-        wanted no more is not tried again.
+    async def send(self, journey: Journey, intend: Intend, client: ClientStream) -> Peeked:
+        """A provider's answer that can be relayed. `intend` is told before another provider sees the request; for a
+        client that is gone nothing is tried again.
         """
         exchange = journey.exchange
         budget = self._budget(journey)
@@ -82,10 +82,10 @@ class Attempts:
                 continue
             try:
                 if journey.may_race:
-                    return await self._race(journey, visit, intend=intend, is_wanted=is_wanted)
+                    return await self._race(journey, visit, intend=intend, client=client)
                 return await self._try(journey, visit)
             except GatewayError as error:
-                if not is_wanted():
+                if client.is_gone:
                     raise
                 journey.error = error
                 now_s = exchange.clock.monotonic()
@@ -117,7 +117,7 @@ class Attempts:
         visit.succeed(chance=self._chance())
         return peeked
 
-    async def _race(self, journey: Journey, first: Visit, *, intend: Intend, is_wanted: Callable[[], bool]) -> Peeked:
+    async def _race(self, journey: Journey, first: Visit, *, intend: Intend, client: ClientStream) -> Peeked:
         """Several at a time. The intent names the first; before anything is relayed, it names the winner, with what the
         others cost us.
         """
@@ -125,7 +125,7 @@ class Attempts:
         assert exchange.model is not None
         race = Race(
             partial(self._try, journey),
-            partial(self._rival, journey, is_wanted),
+            partial(self._rival, journey, client),
             width=exchange.model.race,
             head_start_s=exchange.model.race_head_start_s,
         )
@@ -146,9 +146,9 @@ class Attempts:
             exchange.upstream_key = winner.key
         return reply
 
-    def _rival(self, journey: Journey, is_wanted: Callable[[], bool]) -> Visit | None:
-        """Another supplier for the race, if one can be asked now and the answer is still wanted."""
-        if not is_wanted():
+    def _rival(self, journey: Journey, client: ClientStream) -> Visit | None:
+        """Another supplier for the race, if one can be asked now and the client still waits."""
+        if client.is_gone:
             return None
         for place in journey.rivals():
             try:
@@ -196,7 +196,7 @@ class Attempts:
         assert ask is not None
         target = stop.target(ask.model)
         passage = passage or self._passages.open(journey.exchange, stop)
-        return Leg(stop=stop, passage=passage, target=target, body=passage.write_request(journey.body, target))
+        return Leg(stop, passage, target, body=passage.write_request(journey.body, target))
 
     def _budget(self, journey: Journey) -> RetryBudget:
         provider = journey.stops[0].provider.name

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from trollproxy.gateway.exchange import Exchange
 from trollproxy.money.holds import FriendSpend, Hold, Holds, check_friend, hold
 from trollproxy.money.settle import Ending, Seen, charge_for
-from trollproxy.policy.pricing import estimate_tokens, hold_nusd
+from trollproxy.policy.pricing import HoldRate, estimate_tokens
 from trollproxy.ports import UsageSink
-from trollproxy.records import Charge, FriendKey, Intent, Progress
+from trollproxy.records import Charge, FriendKey, Intent, Price, Progress
 
+MAX_RATES = 10_000  # prices in use; reckoned again where there are more
 PROGRESS_S = 1.0  # what a crash may leave unbilled of a stream is what is relayed in this time
 
 
@@ -32,6 +33,7 @@ class Billing:
         self._sink = sink
         self._holds = holds if holds is not None else Holds(0.0)
         self._policy = policy
+        self._rates: dict[str, HoldRate] = {}  # by the price's version
         self.drain_s = policy.drain_s
 
     def hold(self, exchange: Exchange) -> None:
@@ -101,11 +103,16 @@ class Billing:
         limit = exchange.ask.max_output_tokens
         if limit is None:
             limit = exchange.model.max_output_tokens or self._policy.default_max_output_tokens
-        return hold_nusd(
-            exchange.model.price,
-            input_tokens=estimate_tokens(exchange.input_bytes, self._policy.bytes_per_token),
-            output_tokens=limit * exchange.ask.choices,
-        )
+        input_tokens = estimate_tokens(exchange.input_bytes, self._policy.bytes_per_token)
+        return self._rate(exchange.model.price).nusd(input_tokens, limit * exchange.ask.choices)
+
+    def _rate(self, price: Price) -> HoldRate:
+        rate = self._rates.get(price.version)
+        if rate is None:
+            if len(self._rates) >= MAX_RATES:
+                self._rates.clear()
+            rate = self._rates[price.version] = HoldRate(price)
+        return rate
 
     def _check_friend(self, exchange: Exchange, key: FriendKey, spend: FriendSpend, *, amount_nusd: int) -> None:
         spend.roll(exchange.day)
@@ -155,13 +162,9 @@ def _charge(intent: Intent, exchange: Exchange) -> Charge:
         input_bytes=exchange.input_bytes,
         output_bytes=exchange.output_bytes,
     )
-    ending = Ending(
-        ended_by=exchange.ended_by(),
-        status=exchange.status,
-        code=exchange.code,
-        upstream_key_id=exchange.upstream_key.key_id if exchange.upstream_key is not None else "",
-        lost_cost_nusd=exchange.lost_cost_nusd,
-        first_token_ms=exchange.first_token_ms(),
-        duration_ms=(exchange.clock.monotonic() - exchange.started_s) * 1000,
-    )
+    ending = Ending(exchange.ended_by(), exchange.status, exchange.code)
+    ending.upstream_key_id = exchange.upstream_key.key_id if exchange.upstream_key is not None else ""
+    ending.lost_cost_nusd = exchange.lost_cost_nusd
+    ending.first_token_ms = exchange.first_token_ms()
+    ending.duration_ms = (exchange.clock.monotonic() - exchange.started_s) * 1000
     return charge_for(intent, seen, ending)

@@ -5,7 +5,7 @@ how it ended, which follows from its own facts.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 from trollproxy.chat import Ask, Usage
 from trollproxy.errors import ClientGone, Failure, GatewayError, UpstreamTimeout
@@ -41,15 +41,27 @@ class Carrier(Protocol):
     def cancel(self) -> bool: ...
 
 
-class ClientRequest(NamedTuple):
+class ClientRequest:
     """What a request's head says. Header names are looked up without regard to case. Many requests may share one."""
 
-    format: Format
-    entry: Entry
-    headers: Mapping[str, str]
-    credential: str | None
-    peer: str
-    wallet: Wallet
+    __slots__ = ("credential", "entry", "format", "headers", "peer", "wallet")
+
+    def __init__(
+        self,
+        wire: Format,
+        entry: Entry,
+        headers: Mapping[str, str],
+        *,
+        credential: str | None,
+        peer: str,
+        wallet: Wallet,
+    ) -> None:
+        self.format = wire
+        self.entry = entry
+        self.headers = headers
+        self.credential = credential
+        self.peer = peer
+        self.wallet: Wallet = wallet
 
 
 class Attempt:

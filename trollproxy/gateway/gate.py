@@ -29,8 +29,9 @@ class Gate:
 
     def enter(self, request: ClientRequest, task: Carrier) -> Exchange:
         """Begin an exchange, which `task` carries to its end."""
+        if not self._tasks:
+            self._empty.clear()
         request_id = self._tasks[task] = self._new_request_id()
-        self._empty.clear()
         exchange = Exchange(request, request_id, self.clock)
         exchange.task = task
         return exchange

@@ -16,7 +16,6 @@ from trollproxy.gateway.billing import Billing
 from trollproxy.gateway.callers import Callers
 from trollproxy.gateway.exchange import Body, Carrier, ClientRequest, Exchange
 from trollproxy.gateway.gate import Gate
-from trollproxy.gateway.journey import Journey
 from trollproxy.gateway.observer import Observer
 from trollproxy.gateway.passages import Passages
 from trollproxy.gateway.refusal import refuse
@@ -106,7 +105,11 @@ class Pipeline:
                 await journey.line_up()
             self._billing.intend(exchange, at_once=not journey.goes_at_once)
             client.when_gone(partial(self._hang_up, exchange))
-            await self._forward(exchange, client, journey)
+            reply = await self._carriers.attempts.send(journey, self._billing.intend, client)
+            try:
+                await self._relay(exchange, client).run(reply)
+            finally:
+                reply.close()
         finally:
             journey.give_back()
 
@@ -114,14 +117,6 @@ class Pipeline:
         """Once a provider is asked, a hang-up does not end the exchange at once: the count may still come."""
         assert exchange.task is not None
         asyncio.get_running_loop().call_later(self._billing.drain_s, exchange.task.cancel)
-
-    async def _forward(self, exchange: Exchange, client: ClientStream, journey: Journey) -> None:
-        attempts = self._carriers.attempts
-        reply = await attempts.send(journey, self._billing.intend, partial(_is_there, client))
-        try:
-            await self._relay(exchange, client).run(reply)
-        finally:
-            reply.close()
 
     def _limit(self, exchange: Exchange) -> None:
         """The caller's requests a minute. The body is not read before it, so a flood costs little."""
@@ -161,10 +156,6 @@ class Pipeline:
             exchange.passage.clean(error)
         self._billing.settle(exchange)
         refuse(client, error, exchange=exchange, headers=response_headers(exchange))
-
-
-def _is_there(client: ClientStream) -> bool:
-    return not client.is_gone
 
 
 def response_headers(exchange: Exchange) -> Headers:

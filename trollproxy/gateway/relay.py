@@ -39,12 +39,14 @@ class Relay:
 
     async def run(self, reply: Peeked) -> None:
         meter = self._exchange.meter = reply.meter
-        if meter is None:
-            await self._whole(reply)
-        else:
+        if meter is not None:
             await self._stream(reply, meter)
+            return
+        self._whole(reply)
+        if self._client.is_full:
+            await self._client.drain()
 
-    async def _whole(self, reply: Peeked) -> None:
+    def _whole(self, reply: Peeked) -> None:
         exchange, client, whole = self._exchange, self._client, reply.whole
         if whole is not None:
             exchange.usage, exchange.is_usage_final = whole.usage, True
@@ -54,8 +56,6 @@ class Relay:
             exchange.first_token_s = exchange.clock.monotonic()
         self._settle()
         client.send(reply.status, [JSON, *self._headers], reply.body)
-        if client.is_full:
-            await client.drain()
 
     async def _stream(self, reply: Peeked, meter: StreamMeter) -> None:
         client = self._client

@@ -14,11 +14,14 @@ from trollproxy.wire.format import Target
 NO_EDITS = Edits()
 
 
-class SentHead(NamedTuple):
+class SentHead:
     """Where a request goes and under which headers."""
 
-    endpoint: Endpoint
-    headers: tuple[tuple[str, str], ...]
+    __slots__ = ("endpoint", "headers")
+
+    def __init__(self, endpoint: Endpoint, headers: tuple[tuple[str, str], ...]) -> None:
+        self.endpoint = endpoint
+        self.headers = headers
 
 
 SentHeads = dict[tuple[object, ...], SentHead]  # by all that they are made of; `calls` bounds their number

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from trollproxy.chat import Usage
 from trollproxy.errors import Failure, GatewayError, UpstreamTimeout
@@ -22,13 +21,16 @@ log = logging.getLogger(__name__)
 _PROVIDER_FAILURES: frozenset[Failure] = frozenset({"overload", "network"})  # of all others it answered, and is there
 
 
-class Leg(NamedTuple):
+class Leg:
     """What an exchange asks one of its model's suppliers, in that one's own words."""
 
-    stop: Stop
-    passage: Passage
-    target: Target
-    body: bytes
+    __slots__ = ("body", "passage", "stop", "target")
+
+    def __init__(self, stop: Stop, passage: Passage, target: Target, *, body: bytes) -> None:
+        self.stop = stop
+        self.passage = passage
+        self.target = target
+        self.body = body
 
 
 class Way:

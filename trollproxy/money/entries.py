@@ -65,5 +65,6 @@ def settle_crashed(intent: Intent, progress: Progress | None) -> Charge:
         input_bytes=intent.input_bytes,
         output_bytes=progress.output_bytes if progress is not None else 0,
     )
-    ending = Ending(ended_by=ended_by, status=500, code="gateway_crashed", lost_cost_nusd=intent.lost_cost_nusd)
+    ending = Ending(ended_by, 500, "gateway_crashed")
+    ending.lost_cost_nusd = intent.lost_cost_nusd
     return charge_for(intent, seen, ending)

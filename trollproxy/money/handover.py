@@ -15,20 +15,22 @@ MAX_CHARGES = 10_000  # a kilobyte each: two seconds of full load; what an outag
 class Handover:
     """The newest charges, in order of their numbers."""
 
-    __slots__ = ("_charges", "whole_after")
+    __slots__ = ("_charges", "_size", "whole_after")
 
     def __init__(self, whole_after: int) -> None:
         self.whole_after = whole_after
-        self._charges: deque[Charge] = deque(maxlen=MAX_CHARGES)
+        self._charges: deque[Charge] = deque()
+        self._size = 0
 
     def __len__(self) -> int:
-        return len(self._charges)
+        return self._size
 
     def put(self, charge: Charge) -> None:
-        charges = self._charges
-        if len(charges) == charges.maxlen:
-            self.whole_after = charges[0].seq  # which makes room
-        charges.append(charge)
+        if self._size == MAX_CHARGES:
+            self.whole_after = self._charges.popleft().seq
+        else:
+            self._size += 1
+        self._charges.append(charge)
 
     def take(self, after: int, to: int) -> tuple[Charge, ...] | None:
         """The charges of these numbers; None if not all of them are here."""
@@ -41,4 +43,5 @@ class Handover:
         charges = self._charges
         while charges and charges[0].seq <= to:
             charges.popleft()
+        self._size = len(charges)
         self.whole_after = max(self.whole_after, to)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from trollproxy.errors import GatewayError
 from trollproxy.money.boundaries import Boundary, pass_by
@@ -129,7 +130,8 @@ class Recorder:
 
     def _add_refused(self) -> None:
         while self._refused:
-            charge = msgspec.structs.replace(self._refused[0], seq=self._journal.next)
+            charge = self._refused[0]
+            force_setattr(charge, "seq", self._journal.next)  # nobody else has it before it is put down
             self._at("before_charge")
             try:
                 self._journal.add(encode(Settled(charge)), is_reserved=True)

@@ -3,7 +3,7 @@
 A provider that was reached always leaves a charge, also of 0. Error text is never counted as output.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -30,60 +30,62 @@ POLICY: dict[EndedBy, Rule] = {
 BYTES_PER_TOKEN = 4
 
 
-class Seen(NamedTuple):
+class Seen:
     """What is known of what was used: the provider's word as far as it was given, and our own count."""
 
-    usage: Usage | None
-    is_final: bool
-    input_bytes: int
-    output_bytes: int
+    __slots__ = ("input_bytes", "is_final", "output_bytes", "usage")
+
+    def __init__(self, usage: Usage | None, *, is_final: bool, input_bytes: int, output_bytes: int) -> None:
+        self.usage = usage
+        self.is_final = is_final
+        self.input_bytes = input_bytes
+        self.output_bytes = output_bytes
 
 
-class Settlement(NamedTuple):
-    """The usage to charge, and whether a part of it is our own count."""
-
-    usage: Usage
-    is_estimated: bool
+Settlement = tuple[Usage, bool]  # the usage to charge, and whether a part of it is our own count
 
 
 def settle(ended_by: EndedBy, seen: Seen) -> Settlement:
     """The provider's usage where it gave one, else input and relayed output by size, else nothing, by the table."""
     if POLICY[ended_by] == "nothing":
-        return Settlement(Usage(), False)
+        return Usage(), False
     return _reckon(seen)
 
 
 def lost_cost_nusd(seen: Seen, price: Price | None) -> int:
     """What a try costs us whose answer nobody gets; 0 where its supplier's price is unknown."""
-    return cost_nusd(_reckon(seen).usage, price) if price is not None else 0
+    return cost_nusd(_reckon(seen)[0], price) if price is not None else 0
 
 
 def _reckon(seen: Seen) -> Settlement:
     if seen.usage is not None and seen.is_final:
-        return Settlement(seen.usage, False)
+        return seen.usage, False
     output = estimate_tokens(seen.output_bytes, BYTES_PER_TOKEN)
     if seen.usage is None:
-        return Settlement(Usage(uncached=estimate_tokens(seen.input_bytes, BYTES_PER_TOKEN), out_text=output), True)
+        return Usage(uncached=estimate_tokens(seen.input_bytes, BYTES_PER_TOKEN), out_text=output), True
     # A running figure: the input is the provider's; of the output, the more of what it said and what was relayed.
     text = max(seen.usage.out_text, output - seen.usage.out_reasoning)
-    return Settlement(msgspec.structs.replace(seen.usage, out_text=text), True)
+    return msgspec.structs.replace(seen.usage, out_text=text), True
 
 
-class Ending(NamedTuple):
+class Ending:
     """How an exchange ended, as its charge tells it."""
 
-    ended_by: EndedBy
-    status: int
-    code: str
-    upstream_key_id: str = ""
-    lost_cost_nusd: int = 0
-    first_token_ms: float | None = None
-    duration_ms: float = 0.0
+    __slots__ = ("code", "duration_ms", "ended_by", "first_token_ms", "lost_cost_nusd", "status", "upstream_key_id")
+
+    def __init__(self, ended_by: EndedBy, status: int, code: str) -> None:
+        self.ended_by = ended_by
+        self.status = status
+        self.code = code
+        self.upstream_key_id = ""
+        self.lost_cost_nusd = 0
+        self.first_token_ms: float | None = None
+        self.duration_ms = 0.0
 
 
 def charge_for(intent: Intent, seen: Seen, ending: Ending) -> Charge:
     """The one charge that an intent ends with. It gets its number when it is put down."""
-    settlement = settle(ending.ended_by, seen)
+    usage, is_estimated = settle(ending.ended_by, seen)
     paid = intent.upstream_price
     return Charge(
         request_id=intent.request_id,
@@ -100,12 +102,12 @@ def charge_for(intent: Intent, seen: Seen, ending: Ending) -> Charge:
         status=ending.status,
         code=ending.code,
         ended_by=ending.ended_by,
-        usage=settlement.usage,
-        is_estimated=settlement.is_estimated,
+        usage=usage,
+        is_estimated=is_estimated,
         price_version=intent.price.version,
         multiplier_micro=intent.price.multiplier_micro,
-        cost_nusd=cost_nusd(settlement.usage, intent.price),
-        upstream_cost_nusd=cost_nusd(settlement.usage, paid) if paid is not None else None,
+        cost_nusd=cost_nusd(usage, intent.price),
+        upstream_cost_nusd=cost_nusd(usage, paid) if paid is not None else None,
         lost_cost_nusd=ending.lost_cost_nusd,
         day=intent.day,
         started_at_s=intent.started_at_s,

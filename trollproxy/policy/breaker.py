@@ -27,11 +27,14 @@ class BreakerPolicy(NamedTuple):
     probe_patience_s: float = 10.0  # a probe that is silent for longer lets another one pass
 
 
-class Permit(NamedTuple):
+class Permit:
     """Leave to send one request. It is given back by `leave`."""
 
-    term: int
-    is_probe: bool
+    __slots__ = ("is_probe", "term")
+
+    def __init__(self, term: int, *, is_probe: bool) -> None:
+        self.term = term
+        self.is_probe = is_probe
 
 
 class _Window:

@@ -8,20 +8,24 @@ from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
-from typing import NamedTuple
 
 PERIOD_S = 60.0
 DAY_S = 86_400
 
 
-class Verdict(NamedTuple):
+class Verdict:
     """What the window says of a request at a moment."""
 
-    allowed: bool
-    limit: int
-    remaining: int
-    reset_s: float  # until the whole allowance is free again
-    retry_after_s: float  # until one more request fits; 0 if one fits now
+    __slots__ = ("allowed", "limit", "remaining", "reset_s", "retry_after_s")
+
+    def __init__(
+        self, limit: int, remaining: int, *, allowed: bool, reset_s: float, retry_after_s: float = 0.0
+    ) -> None:
+        self.allowed = allowed
+        self.limit = limit
+        self.remaining = remaining
+        self.reset_s = reset_s  # until the whole allowance is free again
+        self.retry_after_s = retry_after_s  # until one more request fits; 0 if one fits now
 
 
 class Window:
@@ -41,9 +45,9 @@ class Window:
         used = len(times)
         if used >= limit:
             free_at = times[used - limit] + PERIOD_S if limit > 0 else now_s + PERIOD_S
-            return Verdict(False, limit, 0, self._reset(now_s), free_at - now_s)
+            return Verdict(limit, 0, allowed=False, reset_s=self._reset(now_s), retry_after_s=free_at - now_s)
         times.append(now_s)
-        return Verdict(True, limit, limit - used - 1, PERIOD_S, 0.0)
+        return Verdict(limit, limit - used - 1, allowed=True, reset_s=PERIOD_S)
 
     def is_full(self, limit: int, now_s: float) -> bool:
         return len(self._forget(now_s)) >= limit

@@ -28,14 +28,21 @@ def cost_nusd(usage: Usage, price: Price) -> int:
     return (scaled * price.multiplier_micro + _SCALE // 2) // _SCALE
 
 
-def hold_nusd(price: Price, *, input_tokens: int, output_tokens: int) -> int:
-    """The most that a request of this size is expected to cost.
+class HoldRate:
+    """What a request is expected to cost at the most, by a price.
 
     Input is reckoned at the dearest input price, since what the cache will do is only known afterwards; output
     at the dearer of text and reasoning.
     """
-    scaled: int = input_tokens * max(_inputs(price.per_mtok_nusd)) + output_tokens * max(_outputs(price.per_mtok_nusd))
-    return -(-scaled * price.multiplier_micro // _SCALE)
+
+    __slots__ = ("_input", "_output")
+
+    def __init__(self, price: Price) -> None:
+        self._input: int = max(_inputs(price.per_mtok_nusd)) * price.multiplier_micro
+        self._output: int = max(_outputs(price.per_mtok_nusd)) * price.multiplier_micro
+
+    def nusd(self, input_tokens: int, output_tokens: int) -> int:
+        return -(-(input_tokens * self._input + output_tokens * self._output) // _SCALE)
 
 
 def estimate_tokens(size_bytes: int, bytes_per_token: int) -> int:
@@ -46,11 +53,10 @@ def estimate_tokens(size_bytes: int, bytes_per_token: int) -> int:
 def usd_decimal(amount_nusd: int) -> str:
     """Dollars as a decimal number: as many decimals as the amount has, at least two."""
     whole, fraction = divmod(abs(amount_nusd), NUSD_PER_USD)
-    digits = f"{fraction:09d}".rstrip("0").ljust(2, "0")
-    return f"{'-' if amount_nusd < 0 else ''}{whole}.{digits}"
+    digits = str(NUSD_PER_USD + fraction)[1:].rstrip("0")  # with the leading zeros
+    return f"{'-' if amount_nusd < 0 else ''}{whole}.{digits if len(digits) > 1 else digits.ljust(2, '0')}"
 
 
 def usd(amount_nusd: int) -> str:
     """Dollars for people."""
-    text = usd_decimal(abs(amount_nusd))
-    return f"-${text}" if amount_nusd < 0 else f"${text}"
+    return f"-${usd_decimal(-amount_nusd)}" if amount_nusd < 0 else f"${usd_decimal(amount_nusd)}"

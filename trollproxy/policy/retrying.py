@@ -84,7 +84,7 @@ class Tries:
         self.count = 0
         self._rounds = 1
         self._in_row = 0  # tries at this place
-        self._silent: set[int] = set()  # places that were asked and said nothing: each costs its whole deadline
+        self._silent: tuple[int, ...] = ()  # places that were asked and said nothing: each costs its whole deadline
 
     @property
     def is_first(self) -> bool:
@@ -102,7 +102,7 @@ class Tries:
 
     def silence(self, place: int) -> None:
         """It let a deadline pass."""
-        self._silent.add(place)
+        self._silent = (*self._silent, place)
 
     def set_out(self) -> None:
         """Ask the first provider, at once: it can be asked now."""

@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate, islice
-from operator import add
 from typing import get_args
 
 from msgspec.structs import astuple
@@ -106,7 +105,9 @@ class _ModelTally:
         self.first_token = Histogram(FIRST_TOKEN_BOUNDS_S)
 
     def add_usage(self, usage: Usage) -> None:
-        self.tokens = [*map(add, self.tokens, astuple(usage))]
+        for place, tokens in enumerate(astuple(usage)):
+            if tokens:
+                self.tokens[place] += tokens
 
 
 class _Count:

@@ -16,7 +16,8 @@ from aiohttp.http import HttpVersion11
 from trollproxy.outbox import Outbox
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request", 529: "Overloaded"}
-_CLOSE = b"connection: close\r\n"
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n" for status, reason in _REASONS.items()}
+_CLOSE = "connection: close\r\n"
 
 
 class TransportStream:
@@ -79,15 +80,15 @@ class TransportStream:
             self._when_gone()
 
     def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-        self._begin(status, headers, framing=f"content-length: {len(body)}\r\n".encode(), body=body)
+        self._begin(status, headers, framing=f"content-length: {len(body)}\r\n", body=body)
         self._is_ended = True
 
     def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         if self._is_chunked:
-            self._begin(status, headers, framing=b"transfer-encoding: chunked\r\n")
+            self._begin(status, headers, framing="transfer-encoding: chunked\r\n")
         else:
             self._keep_alive = False  # HTTP/1.0 knows the end of a stream by the end of the connection
-            self._begin(status, headers, framing=b"")
+            self._begin(status, headers, framing="")
 
     def write(self, data: bytes) -> None:
         transport = self._transport
@@ -107,7 +108,7 @@ class TransportStream:
             self._put(b"0\r\n\r\n")
         self._is_ended = True
 
-    def _begin(self, status: int, headers: Sequence[tuple[str, str]], *, framing: bytes, body: bytes = b"") -> None:
+    def _begin(self, status: int, headers: Sequence[tuple[str, str]], *, framing: str, body: bytes = b"") -> None:
         assert not self.is_started, "an answer begins once"
         self.is_started = True
         self.status = status
@@ -116,8 +117,9 @@ class TransportStream:
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
         if not lines.count("\n") == len(headers) == lines.count("\r"):
             raise AssertionError("a header value with a line break is our bug")
-        head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\n{lines}".encode("latin-1", "replace")
-        self._put(b"".join((head, framing, b"" if self._keep_alive else _CLOSE, b"\r\n", body)))
+        status_line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n"
+        head = f"{status_line}{lines}{framing}{'' if self._keep_alive else _CLOSE}\r\n"
+        self._put(head.encode("latin-1", "replace") + body)
 
     def _put(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -101,9 +101,9 @@ class LlmRoutes:
         connection.stream = stream
         headers = request.headers
         asked = ClientRequest(
-            format=wire,
-            entry=entry,
-            headers=headers,
+            wire,
+            entry,
+            headers,
             credential=credential_of(request),
             peer=self._trusted.client_of(connection.peer, headers.get("X-Forwarded-For")),
             wallet=self._wallet,

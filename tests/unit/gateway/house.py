@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
 import msgspec
@@ -117,6 +118,14 @@ class FakeSink:
         self.entries.append(entry)
 
 
+def changed(request: ClientRequest, **members: Any) -> ClientRequest:
+    """The same request but for these."""
+    other = copy(request)
+    for name, value in members.items():
+        setattr(other, name, value)
+    return other
+
+
 class House:
     """One user, one model, one provider with two keys."""
 
@@ -178,7 +187,7 @@ class House:
         self.clock.advance(seconds)
 
     def request(self, key: str | None = KEY, wire: Format = OPENAI_CHAT) -> ClientRequest:
-        return ClientRequest(format=wire, entry=Entry(), headers={}, credential=key, peer="1.1.1.1", wallet="legacy")
+        return ClientRequest(wire, Entry(), {}, credential=key, peer="1.1.1.1", wallet="legacy")
 
     def arriving(self, body: bytes) -> Callable[[], Awaitable[bytes]]:
         async def read_body() -> bytes:

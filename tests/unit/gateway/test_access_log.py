@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fakes import FakeClock, make_price
-from tests.unit.gateway.house import House
+from tests.unit.gateway.house import House, changed
 from trollproxy.chat import Usage
 from trollproxy.errors import UpstreamRejected
 from trollproxy.gateway.access_log import AccessLog
@@ -30,14 +30,14 @@ FORMS: tuple[LineFormat, ...] = ("text", "json")
 
 
 def exchange(headers: dict[str, str] | None = None) -> Exchange:
-    request = House().request()._replace(headers=headers or {})
+    request = changed(House().request(), headers=headers or {})
     return Exchange(request, "req_0123", FakeClock().clock)
 
 
 def served(word: str) -> Exchange:
     """One that everything is known of, with this word wherever one can stand."""
     done = exchange()
-    done.request = done.request._replace(peer=word)
+    done.request = changed(done.request, peer=word)
     key = ClientKey(key_id=word, key_hash=b"", username=word)
     done.caller = Caller(key, Account(User(username=word)))
     done.model = Model(model_id=word, provider=word, price=make_price())

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tests.fakes import FakeReply
-from tests.unit.gateway.house import COST, ENVIRONMENT_KEY, House, ask, play, stream, whole
+from tests.unit.gateway.house import COST, ENVIRONMENT_KEY, House, ask, changed, play, stream, whole
 from trollproxy.errors import UpstreamTimeout
 from trollproxy.gateway.snapshot import BREAKER
 from trollproxy.policy.retrying import RetryPolicy
@@ -135,7 +135,7 @@ def test_what_goes_to_the_provider() -> None:
 @pytest.mark.parametrize("value", ["caf\u00e9", "\udcff", "a\x00b", "a\nb", "a\rb"])
 def test_a_header_that_cannot_be_sent_on_is_the_clients_fault(value: str) -> None:
     async def scene(house: House) -> None:
-        request = house.request()._replace(headers={"openai-beta": value})
+        request = changed(house.request(), headers={"openai-beta": value})
         await house.pipeline().serve(request, house.client, ask())
         assert house.client.status == 400
 

@@ -18,6 +18,7 @@ from tests.unit.gateway.house import (
     STREAMED,
     House,
     ask,
+    changed,
     play,
     stream,
     whole,
@@ -107,7 +108,7 @@ def test_counting_tokens_is_free_and_leaves_no_charge() -> None:
         house.provider = msgspec.structs.replace(house.provider, endpoints={"anthropic": endpoint})
         house.show()
         house.change_user(credits_nusd=0)
-        request = house.request(wire=ANTHROPIC)._replace(entry=Entry(operation="count_tokens", is_beta=True))
+        request = changed(house.request(wire=ANTHROPIC), entry=Entry(operation="count_tokens", is_beta=True))
         await house.pipeline().serve(request, house.client, ask())
         assert house.client.status == 200
         assert house.upstream.calls[0].endpoint.path == "/v1/messages/count_tokens?beta=true"

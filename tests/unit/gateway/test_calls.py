@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.fakes import FakeReply
-from tests.unit.gateway.house import ENVIRONMENT_KEY, House, ask, play
+from tests.unit.gateway.house import ENVIRONMENT_KEY, House, ask, changed, play
 from trollproxy.gateway import calls as module
 from trollproxy.gateway.exchange import ClientRequest
 from trollproxy.gateway.snapshot import Snapshot
@@ -46,7 +46,7 @@ class Hub(House):
 
     def asking(self, beta: str | None = None) -> ClientRequest:
         headers = {} if beta is None else {"openai-beta": beta, "anthropic-beta": beta}
-        return self.request(ENVIRONMENT_KEY)._replace(headers=headers)
+        return changed(self.request(ENVIRONMENT_KEY), headers=headers)
 
     async def call(self, request: ClientRequest | None = None, body: bytes | None = None) -> UpstreamCall:
         await self.pipeline().serve(request or self.asking(), type(self.client)(), body or ask())
@@ -76,19 +76,19 @@ def test_the_next_request_of_its_kind_has_the_very_same_head() -> None:
 def test_each_kind_of_request_has_a_head_of_its_own() -> None:
     async def scene(house: Hub) -> None:
         plain = house.asking()
-        gemini = plain._replace(format=GEMINI, entry=Entry(model="m"))
+        gemini = changed(plain, format=GEMINI, entry=Entry(model="m"))
         contents = b'{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}'
         kinds = [
             (plain, ask()),
             (plain, ask(stream=True)),
             (house.asking("b1"), ask()),
             (house.asking("b2"), ask()),
-            (plain._replace(format=ANTHROPIC), ask()),
-            (plain._replace(format=ANTHROPIC, entry=Entry(is_beta=True)), ask()),
-            (plain._replace(format=ANTHROPIC, entry=Entry(operation="count_tokens")), ask()),
+            (changed(plain, format=ANTHROPIC), ask()),
+            (changed(plain, format=ANTHROPIC, entry=Entry(is_beta=True)), ask()),
+            (changed(plain, format=ANTHROPIC, entry=Entry(operation="count_tokens")), ask()),
             (gemini, contents),
-            (gemini._replace(entry=Entry(model="n")), contents),
-            (gemini._replace(entry=Entry(model="n", stream=True)), contents),
+            (changed(gemini, entry=Entry(model="n")), contents),
+            (changed(gemini, entry=Entry(model="n", stream=True)), contents),
         ]
         first = [await house.call(request, body) for request, body in kinds]
         assert len(house.upstream.calls) == len(kinds)
@@ -120,7 +120,7 @@ def test_a_provider_may_take_two_formats_in_two_places() -> None:
         House.show(house)
         for wire in (OPENAI_CHAT, OPENAI_RESPONSES, OPENAI_CHAT):
             body = b'{"model":"m","input":"hi"}' if wire is OPENAI_RESPONSES else ask()
-            await house.call(house.asking()._replace(format=wire), body)
+            await house.call(changed(house.asking(), format=wire), body)
         assert house.asked == ["acme", "other", "acme"]
 
     play_in_hub(scene)

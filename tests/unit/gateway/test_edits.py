@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.fakes import FakeReply, streamed
-from tests.unit.gateway.house import ANSWER, COST, DONE, USAGE, House, ask, play, whole
+from tests.unit.gateway.house import ANSWER, COST, DONE, USAGE, House, ask, changed, play, whole
 from trollproxy.records import Endpoint, FilterRule
 from trollproxy.wire import ANTHROPIC
 
@@ -134,7 +134,7 @@ def test_a_count_shows_the_provider_no_words_either() -> None:
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Droid"}]}).encode()
         request = house.request()
         entry = msgspec.structs.replace(request.entry, operation="count_tokens")
-        counted = request._replace(format=ANTHROPIC, entry=entry)
+        counted = changed(request, format=ANTHROPIC, entry=entry)
         await house.pipeline().serve(counted, house.client, body)
         assert sent(house) == "agent"
 

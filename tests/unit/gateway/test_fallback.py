@@ -22,6 +22,7 @@ from tests.unit.gateway.house import (
     STREAMED,
     House,
     ask,
+    changed,
     play,
     stream,
     whole,
@@ -273,7 +274,7 @@ def test_a_fallback_whose_format_cannot_say_it_is_passed_over() -> None:
 def test_only_what_generates_goes_to_another_format() -> None:
     async def scene(house: House) -> None:
         house.retries = RetryPolicy(max_rounds=1)
-        request = house.request(wire=ANTHROPIC)._replace(entry=Entry(operation="count_tokens"))
+        request = changed(house.request(wire=ANTHROPIC), entry=Entry(operation="count_tokens"))
         await asyncio.create_task(house.pipeline().serve(request, house.client, ask()))
         assert house.client.status == 502
 

@@ -23,6 +23,7 @@ from tests.unit.gateway.house import (
     STREAMED,
     House,
     ask,
+    changed,
     play,
     stream,
     whole,
@@ -225,7 +226,7 @@ def test_what_the_models_provider_cannot_be_told_is_refused_and_free() -> None:
 def test_a_prompt_is_measured_for_a_provider_of_another_format() -> None:
     async def scene(house: House) -> None:
         client = FakeClientStream()
-        request = house.request(wire=ANTHROPIC)._replace(entry=Entry(operation="count_tokens"))
+        request = changed(house.request(wire=ANTHROPIC), entry=Entry(operation="count_tokens"))
         await asyncio.create_task(house.pipeline().serve(request, client, ask()))
         assert client.status == 200
         assert json.loads(client.body)["input_tokens"] > 0

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trollproxy.chat import Usage
-from trollproxy.money.settle import POLICY, Seen, Settlement, settle
+from trollproxy.money.settle import POLICY, Seen, settle
 from trollproxy.records import EndedBy
 
 REPORTED = Usage(uncached=100, read=20, out_text=30, out_reasoning=10)
-FREE = Settlement(Usage(), False)
+FREE = (Usage(), False)
 ROWS: tuple[EndedBy, ...] = get_args(EndedBy)
 NOTHING: tuple[EndedBy, ...] = (
     "client_disconnected_before_send",
@@ -43,31 +43,31 @@ def test_what_failed_before_a_token_is_free(ended_by: EndedBy, reported: Usage |
 def test_what_the_provider_says_is_charged_and_called_an_estimate_until_it_is_final(
     ended_by: EndedBy, is_final: bool
 ) -> None:
-    assert settle(ended_by, seen(REPORTED, is_final=is_final)) == Settlement(REPORTED, not is_final)
+    assert settle(ended_by, seen(REPORTED, is_final=is_final)) == (REPORTED, not is_final)
 
 
 @pytest.mark.parametrize("ended_by", CHARGED)
 def test_where_it_says_nothing_sizes_are_charged_and_called_an_estimate(ended_by: EndedBy) -> None:
-    assert settle(ended_by, seen(None)) == Settlement(Usage(uncached=100, out_text=10), True)
+    assert settle(ended_by, seen(None)) == (Usage(uncached=100, out_text=10), True)
 
 
 @pytest.mark.parametrize("ended_by", ["client_disconnected", "provider_error_mid_stream", "timeout_mid_stream"])
 def test_a_running_figure_is_completed_by_what_was_relayed(ended_by: EndedBy) -> None:
     running = Usage(uncached=100, read=20, out_text=1)
     settlement = settle(ended_by, seen(running, is_final=False, output_bytes=401))
-    assert settlement == Settlement(Usage(uncached=100, read=20, out_text=101), True)
+    assert settlement == (Usage(uncached=100, read=20, out_text=101), True)
 
 
 def test_reasoning_that_was_said_is_not_counted_again() -> None:
     running = Usage(uncached=1, out_reasoning=30, out_text=5)
-    settlement = settle("client_disconnected", seen(running, is_final=False, output_bytes=400))
-    assert settlement.usage == Usage(uncached=1, out_reasoning=30, out_text=70)
+    usage, _ = settle("client_disconnected", seen(running, is_final=False, output_bytes=400))
+    assert usage == Usage(uncached=1, out_reasoning=30, out_text=70)
 
 
 @pytest.mark.parametrize("ended_by", CHARGED)
 def test_a_final_figure_is_never_raised_by_an_estimate(ended_by: EndedBy) -> None:
     said = Usage(uncached=1, out_text=1)
-    assert settle(ended_by, seen(said, input_bytes=10**6, output_bytes=10**6)) == Settlement(said, False)
+    assert settle(ended_by, seen(said, input_bytes=10**6, output_bytes=10**6)) == (said, False)
 
 
 def test_zero_that_was_said_is_zero() -> None:
@@ -79,7 +79,7 @@ def test_zero_that_was_said_is_zero() -> None:
 @given(st.sampled_from(CHARGED), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_charge_is_never_below_what_was_said(ended_by: EndedBy, text: int, reasoning: int, relayed: int) -> None:
     said = Usage(uncached=7, out_text=text, out_reasoning=reasoning)
-    usage = settle(ended_by, seen(said, is_final=False, output_bytes=relayed)).usage
+    usage, _ = settle(ended_by, seen(said, is_final=False, output_bytes=relayed))
     assert usage.input_tokens == 7
     assert usage.output_tokens >= said.output_tokens
     assert (usage.out_reasoning, usage.out_text >= text) == (reasoning, True)

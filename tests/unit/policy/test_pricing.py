@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import make_price
 from trollproxy.chat import BUCKETS, Usage
-from trollproxy.policy.pricing import cost_nusd, estimate_tokens, hold_nusd, usd
+from trollproxy.policy.pricing import HoldRate, cost_nusd, estimate_tokens, usd
 from trollproxy.records import Price
 
 MILLION = 1_000_000
@@ -74,7 +74,7 @@ def test_more_never_costs_less(usage: Usage, price: Price, bucket: str, more: in
 
 def test_nothing_costs_nothing() -> None:
     assert cost_nusd(Usage(), make_price()) == 0
-    assert hold_nusd(make_price(), input_tokens=0, output_tokens=0) == 0
+    assert HoldRate(make_price()).nusd(0, 0) == 0
 
 
 @settings(deadline=None)
@@ -82,7 +82,7 @@ def test_nothing_costs_nothing() -> None:
 @example(Usage(read=MILLION), make_price(read=2_000_000_000))  # an operator may price reads above all else
 def test_a_hold_covers_any_use_within_its_sizes(usage: Usage, price: Price) -> None:
     usage = msgspec.structs.replace(usage, tool_requests=0)
-    held = hold_nusd(price, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+    held = HoldRate(price).nusd(usage.input_tokens, usage.output_tokens)
     assert held >= cost_nusd(usage, price)
 
 

@@ -22,9 +22,7 @@ LIMIT = 1_000
 
 
 def asked(credential: str = "k") -> ClientRequest:
-    return ClientRequest(
-        format=OPENAI_CHAT, entry=Entry(), headers={}, credential=credential, peer=PEER, wallet="legacy"
-    )
+    return ClientRequest(OPENAI_CHAT, Entry(), {}, credential=credential, peer=PEER, wallet="legacy")
 
 
 def request(length: object = len(BODY), body: bytes = BODY, *, more: str = "", name: str = "content-length") -> bytes:
