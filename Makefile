@@ -45,8 +45,8 @@ bench: $(VENV)/.dev compiled .cache/bench/source
 bench-peers: $(VENV)/.dev compiled .cache/bench/source
 	PROGRAM=$(CURDIR)/$(COMPILED) $(BIN)/python -m tests.bench.peers --write
 
-profile: $(VENV)/.dev .cache/bench/source
-	$(BIN)/python -m tests.bench.profile --write
+profile: $(VENV)/.dev compiled .cache/bench/source
+	PROGRAM=$(CURDIR)/$(COMPILED) $(BIN)/python -m tests.bench.profile --write
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format && $(BIN)/ruff check --fix

@@ -1,148 +1,165 @@
-"""Where the gateway's time goes: its stacks sampled under load, as a flame graph and summed up by part of the house.
+"""Where the CPU time of the compiled gateway goes, in microseconds a request and a chunk.
 
-    make profile    or    python -m tests.bench.profile [--seconds 10] [--write]
+    make profile    or    PROGRAM=$PWD/.cache/compiled python -m tests.bench.profile [--seconds 4] [--write]
 
-leaves .cache/profile/{json,streams}.svg (open it in a browser) and .raw; `--write` puts the shares into
-docs/performance.md. A sample counts for the innermost of our packages, or aiohttp, on its stack: what a package calls
-in C, the kernel's part included, is the package's. Threads other than the loop's count by their names.
+perf samples the whole of a load (10 s at most), between two runs of it that nobody samples. A part's microseconds are
+its share of the samples, of the CPU time that those two took: each sample costs time of its own, in which no other is
+taken. Leaves flame graphs in .cache/profile/{json,streams}.svg; `--write` puts the tables into docs/performance.md.
+
+Where perf is missing or may not sample, or the program is not compiled, `profile_source` takes its place.
 """
 
-import re
-import subprocess
+import os
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.bench import page, wrk
+from tests.bench import page, profile_flame, profile_perf
 from tests.bench.asked import Pattern
-from tests.bench.machine import GATEWAY_CORE, LOAD_CORE, pinned
-from tests.bench.measures import CHUNK_CPU, CONNECTIONS, Scenario, measure_streams
+from tests.bench.machine import GATEWAY_CORE, LOAD_CORE
+from tests.bench.measures import CHUNK_CPU, CPU, Measure, Scenario, measure_load, measure_streams
 from tests.bench.options import read_options
+from tests.bench.profile_stacks import Names, Tally, read, tally
 from tests.bench.systems import System, Trollproxy
-from tests.bench.upstreams import ROOT, JsonUpstream, StreamUpstream
+from tests.bench.upstreams import ROOT, JsonUpstream, StreamUpstream, Upstream, nginx_proxy
+from tests.e2e.process import PROGRAM
 
 FOLDER = ROOT / ".cache" / "profile"
-RATE = 500  # samples a second: the gateway stands still for each, and at 500 for under a tenth of the time
-LEAD_S = 1.0  # the load goes on before and after the sampling
-
-LOG = "log"  # of a QueueListener, which names it after its method
-LOOP = "event loop and kernel"
-AREAS = {
-    "web": "server and parsing",
-    "aiohttp": "server and parsing",
-    "gateway": "gateway",
-    "money": "money",
-    "policy": "limits, keys, prices",
-    "upstream": "upstream",
-    "wire": "wire",
-    "chat": "wire",
-    "telemetry": "telemetry",
-    "records": "money",
-    "store": "store",
-    "cli": LOOP,  # what starts the loop stands on every stack
-    "__main__": LOOP,
-}
-THREAD = re.compile(r"^thread \(\w+\)(?:: (?P<name>.*))?$")
-# py-spy does not see on every kernel that a thread sleeps: what waits for work is told by where it stands.
-_WAITS = r"_worker \(concurrent/futures/|Condition\.wait \(threading|_Waiting\.take \("
-RESTING = re.compile(rf"^thread (?!.*: MainThread).*;(?:{_WAITS})[^;]*$")
-OURS = re.compile(r"\((?:.*/)?(?:trollproxy/(?P<package>\w+)|(?P<library>aiohttp))[/.]")
+MOST_SECONDS = 10.0  # a second under load is 40 MB of perf's
+WARM_S = 1.0
+SHOWN = 25
 
 
-def area_of(stack: str) -> str:
-    """The part of the house that one line of py-spy's raw format, without its count, belongs to."""
-    frames = stack.split(";")
-    thread = THREAD.match(frames[0])
-    name = (thread["name"] or "") if thread else ""
-    if thread and name != "MainThread":
-        return (
-            f"thread {LOG if name.endswith('(_monitor)') else re.sub(r'[-_ ]?[0-9]+$', '', name) or 'without a name'}"
-        )
-    for frame in reversed(frames):
-        found = OURS.search(frame)
-        if found:
-            package = found["package"] or found["library"]
-            return AREAS.get(package, package)
-    return LOOP
+class Load(NamedTuple):
+    """For so many seconds, and which of its figures is the CPU time."""
+
+    name: str
+    measure: Callable[[float], Measure]
+    figure: str
+
+    def cpu_us(self, system: System, seconds: float) -> float:
+        return self.measure(seconds)(system)[self.figure]
 
 
-def shares(raw: str) -> dict[str, float]:
-    """Of all samples, by area, the greatest first."""
-    counts: Counter[str] = Counter()
-    for line in raw.splitlines():
-        stack, _, count = line.rpartition(" ")
-        if not RESTING.match(stack):
-            counts[area_of(stack)] += int(count)
-    return {area: count / counts.total() for area, count in counts.most_common()}
+class Profile(NamedTuple):
+    """What one load costs, in µs of CPU for one thing asked for, and its samples."""
+
+    tally: Tally
+    us: float
+    sampled_us: float
+    nginx_us: float
+
+    @property
+    def samples(self) -> int:
+        return self.tally.parts.total()
+
+    def us_of(self, samples: int) -> float:
+        return self.us * samples / self.samples
 
 
-def record(name: str, pid: int, seconds: float) -> dict[str, float]:
-    """Sample twice, since py-spy writes one format at a time."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for kind, ending in (("raw", "raw"), ("flamegraph", "svg")):
-        where = ["--pid", str(pid), "--output", str(FOLDER / f"{name}.{ending}"), "--format", kind]
-        how = ["--threads", "--rate", str(RATE), "--duration", str(max(1, round(seconds)))]
-        program = str(Path(sys.executable).with_name("py-spy"))
-        done = subprocess.run(
-            pinned(LOAD_CORE, [program, "record", *where, *how]), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-    return shares((FOLDER / f"{name}.raw").read_text())
+class Profiler:
+    """Both loads, each with all that it needs around it."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self._folder = folder
+        self._seconds = seconds
+        self._names = Names(compiled_modules())
+
+    def whole(self) -> Profile:
+        with JsonUpstream(self._folder) as upstream:
+
+            def measure(seconds: float) -> Measure:
+                return measure_load(self._folder, upstream, seconds=seconds, is_sdk=True)
+
+            return self._profile(upstream, Load("json", measure, f"{CPU}, SDK's headers"))
+
+    def streams(self) -> Profile:
+        with StreamUpstream(self._folder) as upstream:
+
+            def measure(seconds: float) -> Measure:
+                return measure_streams(upstream, scenario(seconds))
+
+            return self._profile(upstream, Load("streams", measure, f"{scenario(1).name}: {CHUNK_CPU}"))
+
+    def _profile(self, upstream: Upstream, load: Load) -> Profile:
+        data = self._folder / "perf.data"
+        with ExitStack() as stack:
+            gateway = stack.enter_context(Trollproxy(self._folder / load.name, upstream=upstream)).system
+            proxy = stack.enter_context(nginx_proxy(self._folder, GATEWAY_CORE, upstream=upstream))
+            nginx = System("nginx", proxy.port, proxy.pid, headers=gateway.headers)
+            load.cpu_us(gateway, WARM_S)
+            before_us = load.cpu_us(gateway, self._seconds)
+            with profile_perf.sampling(gateway.pid, data):
+                sampled_us = load.cpu_us(gateway, self._seconds)
+            us = (before_us + load.cpu_us(gateway, self._seconds)) / 2
+            threads = profile_perf.threads(gateway.pid)
+            nginx_us = load.cpu_us(nginx, self._seconds)
+        found = tally(read(profile_perf.stacks(data)), self._names, threads)
+        data.unlink()
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        drawn = profile_flame.draw(f"{load.name}: {us:.1f} µs of CPU", found.stacks, total_us=us)
+        (FOLDER / f"{load.name}.svg").write_text(drawn)
+        return Profile(found, us, sampled_us, nginx_us)
 
 
-def profile_whole(folder: Path, seconds: float) -> dict[str, float]:
-    with ExitStack() as stack:
-        upstream = stack.enter_context(JsonUpstream(folder))
-        system = stack.enter_context(Trollproxy(folder / "whole", upstream=upstream, core=GATEWAY_CORE)).system
-        loading = stack.enter_context(ThreadPoolExecutor(1))
-        script = wrk.write_script(folder, system, is_sdk=True)
-        load = loading.submit(wrk.run, script, system, connections=CONNECTIONS, seconds=load_s(seconds))
-        found = record("json", system.pid, seconds)
-        assert not load.result().bad
-        return found
+def scenario(seconds: float) -> Scenario:
+    """500 streams, as fast as a model speaks."""
+    return Scenario("profiled", 500, 1_000, Pattern(round(seconds * 25), 40), (CHUNK_CPU,))
 
 
-def profile_streams(folder: Path, seconds: float) -> dict[str, float]:
-    with ExitStack() as stack:
-        upstream = stack.enter_context(StreamUpstream(folder))
-        gateway = stack.enter_context(Trollproxy(folder / "streams", upstream=upstream, core=GATEWAY_CORE))
-        loading = stack.enter_context(ThreadPoolExecutor(1))
-        load = loading.submit(stream, upstream, gateway.system, load_s(seconds))
-        found = record("streams", gateway.pid, seconds)
-        load.result()
-        return found
+def compiled_modules() -> list[str]:
+    """By their names within the package."""
+    package = PROGRAM / "trollproxy"
+    return [".".join(path.relative_to(package).parts).partition(".cpython")[0] for path in package.rglob("*.so")]
 
 
-def stream(upstream: StreamUpstream, system: System, seconds: float) -> None:
-    pattern = Pattern(round(seconds * 25), 40)
-    measure_streams(upstream, Scenario("profiled", 500, 1_000, pattern, (CHUNK_CPU,)))(system)
+def report(whole: Profile, streamed: Profile) -> Iterator[str]:
+    yield f"Sampled {datetime.now(UTC):%Y-%m-%d} by `make profile` of the compiled program, with perf:"
+    yield f"{whole.samples:,} samples of whole answers, {streamed.samples:,} of streams."
+    yield from ("", *part_table(whole, streamed))
+    for title, profile in (("a whole answer", whole), ("a chunk", streamed)):
+        yield from ("", f"Our {SHOWN} dearest functions in {title}, each with what it calls that is not ours:", "")
+        yield from function_table(profile)
 
 
-def load_s(seconds: float) -> float:
-    return 2 * (seconds + LEAD_S) + LEAD_S
-
-
-def report(whole: dict[str, float], streamed: dict[str, float]) -> Iterator[str]:
-    yield f"Sampled {datetime.now(UTC):%Y-%m-%d} by `make profile`."
-    yield ""
-    yield "| part | JSON passthrough | SSE passthrough |"
+def part_table(whole: Profile, streamed: Profile) -> Iterator[str]:
+    both = (whole, streamed)
+    yield "| part | a whole answer, µs | a chunk, µs |"
     yield "|---|---|---|"
-    for area in dict.fromkeys([*whole, *streamed]):
-        cells = (f"{found[area]:.1%}" if area in found else "" for found in (whole, streamed))
-        yield f"| {area} | {' | '.join(cells)} |"
+    for part, _ in (whole.tally.parts + streamed.tally.parts).most_common():
+        yield _row(part, [profile.us_of(profile.tally.parts[part]) for profile in both])
+    yield _row("**all**", [profile.us for profile in both])
+    yield _row("nginx, all of it", [profile.nginx_us for profile in both])
+    yield _row("trollproxy, while it is sampled", [profile.sampled_us for profile in both])
+
+
+def function_table(profile: Profile) -> Iterator[str]:
+    found = profile.tally
+    yield "| function | µs | of which kernel | of which interpreted Python |"
+    yield "|---|---|---|---|"
+    for name, samples in found.functions.most_common(SHOWN):
+        counts = (samples, found.kernel[name], found.interpreted[name])
+        yield _row(f"`{name}`", [profile.us_of(count) for count in counts])
+
+
+def _row(name: str, values: list[float]) -> str:
+    return f"| {name} | {' | '.join(f'{value:.2f}' if value else '' for value in values)} |"
 
 
 def main() -> None:
-    options = read_options(__doc__, rounds=1, seconds=10)
+    if not compiled_modules() or not profile_perf.may_sample():
+        of_source = {name: value for name, value in os.environ.items() if name != "PROGRAM"}
+        command = [sys.executable, "-m", "tests.bench.profile_source", *sys.argv[1:]]
+        os.execve(sys.executable, command, of_source)
+    options = read_options(__doc__, rounds=1, seconds=4)
+    os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory() as folder:
-        whole = profile_whole(Path(folder), options.seconds)
-        streamed = profile_streams(Path(folder), options.seconds)
-    lines = list(report(whole, streamed))
+        profiler = Profiler(Path(folder), min(options.seconds, MOST_SECONDS))
+        lines = list(report(profiler.whole(), profiler.streams()))
     sys.stdout.write("\n".join([*lines, f"Flame graphs: {FOLDER.relative_to(ROOT)}/json.svg, streams.svg", ""]))
     if options.write:
         page.write("performance.md", "shares", lines)
