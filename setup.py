@@ -23,17 +23,19 @@ COMPILED = (
     "money/*",
     "outbox",
     "policy/*",
+    "telemetry/lines",
     "telemetry/metrics",
     "upstream/*",
     "web/client_stream",
     "web/heads",
+    "web/short_way",
     "wire/*",
     "wire/*/stream_reader",
     "wire/*/stream_writer",
 )
 # What mypyc does not take: weak references to an object, an async generator, a parent with slots or a built-in one.
 LEFT = {
-    "money/accounts", "money/disk", "money/segments", "money/writer",
+    "money/accounts", "money/disk", "money/writer",
     "wire/edited", "wire/translation",
 }  # fmt: skip
 STRUCT = "(msgspec.Struct"  # nor these: it drops their arguments

@@ -48,7 +48,7 @@ from trollproxy.store.sqlite import SqliteStore
 from trollproxy.telemetry.logs import Logs
 from trollproxy.telemetry.metrics import Metrics
 from trollproxy.upstream.client import Client
-from trollproxy.web.connection import ConnectionLimits, Known
+from trollproxy.web.connection import ConnectionLimits
 from trollproxy.web.demo import DemoProvider
 from trollproxy.web.heads import Heads
 from trollproxy.web.llm import BodyLimits, LlmRoutes, ModelRoutes
@@ -56,6 +56,7 @@ from trollproxy.web.ops import AdminRoutes, HealthRoutes
 from trollproxy.web.peers import TrustedNetworks
 from trollproxy.web.receipts import ReceiptRoutes
 from trollproxy.web.server import Listening, build_table, dispatcher, require_c_parser
+from trollproxy.web.short_way import Known
 
 log = logging.getLogger(__name__)
 

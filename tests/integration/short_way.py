@@ -12,7 +12,7 @@ from tests.aio import run
 from tests.integration.live_gateway import Answer, Line, Live, live
 from trollproxy.web import connection
 from trollproxy.web.connection import Connection
-from trollproxy.web.heads import Heads
+from trollproxy.web.short_way import ShortWay
 
 TURNS = 100  # of the loop, in which a piece that is read at all has been read
 PROBE = b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -35,24 +35,25 @@ class Ways:
         self.short = self.reads = 0
         self.are_closed = False
         self._patch = monkeypatch
-        go, read = Connection._go, Connection.data_received
+        go, read = ShortWay.go, Connection.data_received
 
-        def going(there: Connection, *found: Any) -> None:
-            self.short += 1
-            go(there, *found)
+        def going(way: ShortWay, data: bytes) -> bool:
+            is_gone = go(way, data)
+            self.short += is_gone
+            return is_gone
 
         def reading(there: Connection, data: bytes) -> None:
             self.reads += bool(data)
             read(there, data)
 
-        monkeypatch.setattr(Connection, "_go", going)
+        monkeypatch.setattr(ShortWay, "go", going)
         monkeypatch.setattr(Connection, "data_received", reading)
         monkeypatch.setattr(connection, "LINGER_S", 0.2)
 
     def close(self) -> None:
         """Let everything go aiohttp's way."""
         self.are_closed = True
-        self._patch.setattr(Heads, "find", lambda *_: None)
+        self._patch.setattr(ShortWay, "go", lambda *_: False)
 
     async def send(self, line: Line, *pieces: bytes) -> None:
         """Each piece is read by itself, unless the gateway has stopped reading."""

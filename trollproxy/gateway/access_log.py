@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from trollproxy.gateway.exchange import Attempt, Exchange
 from trollproxy.policy.pricing import usd
-from trollproxy.telemetry.logs import LineFormat, json_value, stamp, text_value
+from trollproxy.telemetry.lines import stamp
+from trollproxy.telemetry.logs import LineFormat, json_value, text_value
 
 # Who asked whom for what, with which end: names of users, models and keys, addresses of peers, all short, and chosen by
 # those who run the gateway. At about a kilobyte, quoted and not, they are 4 MB.

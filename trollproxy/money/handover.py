@@ -36,7 +36,13 @@ class Handover:
         """The charges of these numbers; None if not all of them are here."""
         if after < self.whole_after:
             return None
-        return tuple([charge for charge in self._charges if after < charge.seq <= to])
+        taken = []
+        for charge in self._charges:
+            if charge.seq > to:
+                break
+            if charge.seq > after:
+                taken.append(charge)
+        return tuple(taken)
 
     def drop(self, to: int) -> None:
         """Forget what is on the books."""

@@ -33,7 +33,7 @@ _NAME = re.compile(r"(\d{20})\.journal", re.ASCII)
 _SAME_BYTES = 5  # numbers less than MAX_JUMP apart share their five high bytes, but for one carry
 
 
-class UnknownVersionError(RuntimeError):
+class UnknownVersionError(ValueError):
     """An intact segment of a newer program: it must be read by that program, not put aside by this one."""
 
 

@@ -1,46 +1,38 @@
 r"""Log lines: one record is one line, as text or JSON, written by a thread of its own.
 
-Owns the shape of a line, the hiding of secrets and the queue between the event loop and the stream. Invariants: a
-record never spans lines, whatever is in it; nothing that looks like a key leaves whole; logging never blocks the caller
-and never raises at it. When the stream is too slow, records are dropped and counted in `dropped`.
+Owns the shape of a line and the hiding of secrets. Invariants: a record never spans lines, whatever is in it; nothing
+that looks like a key leaves whole; logging never blocks the caller and never raises at it. When the stream is too slow,
+records are dropped and counted in `dropped`.
 
     logs = configure(level="info", format="json", stream=sys.stderr)
     logging.getLogger(__name__).info("key added", extra={"fields": {"key": obfuscate(key), "user": "ann"}})
     logs.shutdown()
 
-What is told of every request is too frequent for a record: its maker renders the line itself, from `stamp` and
+What is told of every request is too frequent for a record: its maker renders the line itself, from `lines.stamp` and
 `text_value` or `json_value`, and gives it to `Logs.write`.
 
 It must not know what is logged: callers choose words and fields, and do not rely on the redaction here.
 """
 
 import logging
-import queue
 import re
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Literal, TextIO
 
 import msgspec
 
+from trollproxy.telemetry.lines import Waiting, stamp
+
 LineFormat = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
-# At about 500 bytes a record or line, 8,192 waiting ones are 4 MB: what 1,000 requests/s write in 8 s of a stuck disk.
-MAX_WAITING = 8_192
-# One write for many records; a larger batch gives no more, as the cost of a write is per call.
-MAX_LINES_PER_WRITE = 128
-# A line may be this late. At 1,000 records/s it makes 20 wakings out of 1,000.
-GATHER_S = 0.05
 # A line must fit the 16 kB that container runtimes split at, whatever somebody puts into one value.
 MAX_TEXT = 4_096
 MAX_DEPTH = 4
 # A stream that takes nothing for this long at shutdown is not going to.
 SHUTDOWN_TIMEOUT_S = 5.0
 
-_END = ""  # wakes the thread that writes, and is no line
 HIDDEN = "…"
 # Below this the last four characters would be too large a part of the secret.
 MIN_SHOWN_SECRET = 16
@@ -62,7 +54,6 @@ _BREAKING = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
 _TEXT_ESCAPES = {n: f"\\u{n:04x}" for n in _BREAKING} | {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
 # JSON escapes the first 32 itself; within a document these others can only stand inside strings.
 _JSON_ESCAPES = {n: f"\\u{n:04x}" for n in _BREAKING[0x20:]}
-_MILLISECONDS = tuple(f".{n:03d}Z" for n in range(1000))  # to look one up takes half as long as to write one
 _BARE = re.compile(r"[^\s\"'=\\]+")
 
 
@@ -98,7 +89,7 @@ class Logs:
     def __init__(self, root: logging.Logger, *, level: Level, line_format: LineFormat, stream: TextIO) -> None:
         self.format = line_format
         self.shows_info = level in {"debug", "info"}
-        self._waiting = _Waiting()
+        self._waiting = Waiting()
         self._root = root
         self._before = (root.level, list(root.handlers))
         self._entry = _Entry(self._waiting)
@@ -125,42 +116,10 @@ class Logs:
         self._entry.close()
 
 
-class _Waiting:
-    """What is to be written, from the threads that log to the one that writes."""
-
-    def __init__(self) -> None:
-        self.dropped = 0
-        self._queue: queue.SimpleQueue[logging.LogRecord | str] = queue.SimpleQueue()
-        self._is_closing = threading.Event()
-
-    def put(self, each: logging.LogRecord | str) -> None:
-        """A bounded queue.Queue costs 1.2 µs, the unbounded SimpleQueue 0.1 µs; so the bound is here."""
-        if self._queue.qsize() < MAX_WAITING:
-            self._queue.put(each)
-        else:
-            self.dropped += 1
-
-    def close(self) -> None:
-        """The one who takes gets what is there, and then nothing."""
-        self._is_closing.set()
-        self._queue.put(_END)
-
-    def take(self) -> list[logging.LogRecord | str]:
-        """The next ones, as soon as there are any; none where the queue was closed and is empty.
-
-        Where there are none they are let gather: each waking of the thread that writes takes the event loop's turn.
-        """
-        if self._queue.empty() and self._is_closing.wait(GATHER_S) and self._queue.empty():
-            return []
-        ready = [self._queue.get()]
-        ready += [self._queue.get() for _ in range(min(self._queue.qsize(), MAX_LINES_PER_WRITE - 1))]
-        return ready
-
-
 class _Entry(logging.Handler):
     """The way of records into the queue: settles a record's words, which may change after the call."""
 
-    def __init__(self, waiting: _Waiting) -> None:
+    def __init__(self, waiting: Waiting) -> None:
         super().__init__()
         self._waiting = waiting
 
@@ -179,7 +138,7 @@ class _Entry(logging.Handler):
 class _Writer(threading.Thread):
     """Renders records, and writes them and the lines that came rendered."""
 
-    def __init__(self, waiting: _Waiting, formatter: logging.Formatter, stream: TextIO) -> None:
+    def __init__(self, waiting: Waiting, formatter: logging.Formatter, stream: TextIO) -> None:
         super().__init__(name="log", daemon=True)  # daemon: a stuck stream must not keep the process
         self.dropped = 0
         self._waiting, self._formatter, self._stream = waiting, formatter, stream
@@ -242,17 +201,6 @@ def _members(record: logging.LogRecord) -> dict[str, object]:
         # The end of a traceback says what happened.
         members["exception"] = redact(record.exc_text)[-MAX_TEXT:]
     return members
-
-
-@lru_cache(maxsize=2)
-def _second(at_s: int) -> str:
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def stamp(at_s: float) -> str:
-    """`2026-01-31T12:00:00.000Z`."""
-    whole_s = int(at_s)
-    return _second(whole_s) + _MILLISECONDS[int((at_s - whole_s) * 1000)]
 
 
 def text_value(text: str) -> str:

@@ -105,13 +105,12 @@ class Reply:
     async def wait_for_head(self) -> None:
         try:
             while not self.has_head and self.error is None:
-                self._waiter = Signal(asyncio.get_running_loop())
-                await self._waiter
+                waiter = self._waiter = Signal(asyncio.get_running_loop())
+                await waiter
         except asyncio.CancelledError:
+            self._waiter = None
             self.close()
             raise
-        finally:
-            self._waiter = None
         if self.error is not None and not self.has_head:
             raise self.error
 
@@ -138,18 +137,21 @@ class Reply:
         self.wake()
 
     def wake(self) -> None:
-        if self._waiter is not None:
-            self._waiter.fire()
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            waiter.fire()
         if self.on_progress is not None:
             self.on_progress()
 
     async def _wait(self) -> None:
         assert self._waiter is None, "two tasks read one reply"
-        self._waiter = Signal(asyncio.get_running_loop())
+        waiter = self._waiter = Signal(asyncio.get_running_loop())
         try:
-            await self._waiter
-        finally:
+            await waiter
+        except asyncio.CancelledError:
             self._waiter = None
+            raise
 
 
 class _Taking:

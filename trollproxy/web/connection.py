@@ -3,28 +3,26 @@
 aiohttp bounds neither the time a client may take to send its request head nor the number of connections; both are
 done here, by one sweep a second over what is open rather than by a timer for each connection.
 
-The short way: a request that arrives in one piece, on a connection where nothing else is under way, with a head that
-aiohttp has parsed before (`heads.py`), is carried out at once, in this very callback. aiohttp does not see it. All else
-takes aiohttp's way, and both meet in the same pipeline.
+A request that arrives on a connection where nothing else is under way may go the short way (`short_way.py`), which
+aiohttp does not see. All else takes aiohttp's way, and both meet in the same pipeline.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from trollproxy.gateway.errand import Errand
-from trollproxy.gateway.exchange import Carrier, ClientRequest
+from trollproxy.gateway.exchange import ClientRequest
 from trollproxy.outbox import Outbox
-from trollproxy.ports import ClientStream
 from trollproxy.web.client_stream import TransportStream
-from trollproxy.web.heads import Heads, Shape, shape_of
+from trollproxy.web.heads import Shape, shape_of
 from trollproxy.web.peers import TrustedNetworks
+from trollproxy.web.short_way import Known, ShortWay
 
 log = logging.getLogger(__name__)
 
@@ -48,26 +46,10 @@ class ConnectionLimits(NamedTuple):
     max_connections_per_ip: int
 
 
-class Serve(Protocol):
-    """Carries one request through the house."""
-
-    def __call__(
-        self, request: ClientRequest, client: ClientStream, body: bytes, *, task: Carrier
-    ) -> Coroutine[Any, Any, None]: ...
-
-
-class Known(NamedTuple):
-    """The heads that are known, who serves the requests that have them, and by which way the answers go out."""
-
-    heads: Heads
-    serve: Serve
-    outbox: Outbox
-
-
 class Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_behind", "_errand", "_known", "_missing", "_shape", "head_since_s", "peer", "stream")
+    __slots__ = ("_behind", "_known", "_missing", "_shape", "_short", "head_since_s", "stream")
 
     _manager: "LimitedServer | None"
 
@@ -84,17 +66,16 @@ class Connection(RequestHandler):
             lingering_time=LINGER_S,
         )
         self.head_since_s: float | None = None  # when the head that we wait for began; None between requests
-        self.peer = ""
-        self.stream: TransportStream | None = None  # the answer that is being written
+        self.stream: TransportStream | None = None  # the answer that is being written aiohttp's way
         self._known = known
-        self._errand: Errand | None = None  # what goes the short way
+        self._short = ShortWay(self, known, self._arrive, loop=self._loop)
         self._behind: list[bytes] = []  # the reads meanwhile: `MAX_BEHIND_BYTES` and one more at most
         self._missing: int | None = 0  # of the request that aiohttp is reading; 0: it is between two; None: unknown
         self._shape: Shape | None = None  # of the head that aiohttp parsed last
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peername = transport.get_extra_info("peername")
-        self.peer = peername[0] if peername else ""
+        self._short.peer = peername[0] if peername else ""
         self.head_since_s = self._loop.time()
         server = self._manager
         super().connection_made(transport)
@@ -107,6 +88,7 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
         if server is not None:
             server.forget(self)
+        self._short.lost()
         if self.stream is not None:
             self.stream.lost()
 
@@ -114,7 +96,8 @@ class Connection(RequestHandler):
         if not data:  # aiohttp, having made room for what its parser holds
             self._take(data)
             return
-        if self._errand is not None or self._behind:
+        short = self._short
+        if short.errand is not None or self._behind:
             self._hold_back(data)
             return
         waiter = self._waiter
@@ -122,12 +105,11 @@ class Connection(RequestHandler):
             self._behind.append(data)
             self._loop.call_soon(self._catch_up)
             return
-        if self._missing == 0 and waiter is not None and not (waiter.done() or self._close or self._force_close):
-            found = self._known.heads.find(self.peer, data)
-            if found is not None:
-                self._go(*found)
-                return
-        self._take(data)
+        is_waiting = waiter is not None and not (waiter.done() or self._close or self._force_close)
+        if self._missing == 0 and is_waiting and short.go(data):
+            self.head_since_s = None
+        else:
+            self._take(data)
 
     # aiohttp's way
 
@@ -154,7 +136,7 @@ class Connection(RequestHandler):
         self._missing = None
         if shape is None:
             return
-        _, length, body_at = shape
+        _, _, length, body_at = shape
         if self._is_plain(length) and len(data) <= body_at + length:
             self._missing = body_at + length - len(data)
             self._shape = shape if is_alone else None  # of several, it could be remembered as another's
@@ -168,6 +150,10 @@ class Connection(RequestHandler):
         is_framed_otherwise = message.chunked or message.upgrade or hdrs.EXPECT in message.headers
         is_coded = hdrs.CONTENT_ENCODING in message.headers  # aiohttp's `compression` tells only what it can undo
         return list(lengths) == [str(length)] and not is_framed_otherwise and not is_coded
+
+    @property
+    def peer(self) -> str:
+        return self._short.peer
 
     @property
     def outbox(self) -> Outbox:
@@ -186,12 +172,6 @@ class Connection(RequestHandler):
 
     # The short way
 
-    def _go(self, request: ClientRequest, body: bytes) -> None:
-        self.head_since_s = None
-        stream = self.stream = TransportStream(self, self.outbox, keep_alive=True)
-        errand = self._errand = Errand(self._arrive, self._loop)
-        errand.run(self._known.serve(request, stream, body, task=errand))
-
     @property
     def _is_returning(self) -> bool:
         """Aiohttp has answered, and takes a turn of the loop or two until it waits for the next request."""
@@ -206,11 +186,10 @@ class Connection(RequestHandler):
         if is_full and self.transport is not None:
             self.transport.pause_reading()
 
-    def _arrive(self) -> None:
+    def _arrive(self, may_follow: bool) -> None:
         """The answer is written. Go on as aiohttp does: close, or wait for the next request."""
-        stream, self.stream, self._errand = self.stream, None, None
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if stream is None or not stream.keep_alive or self._close:
+        if not may_follow or self._close:
             self.outbox.flush()
             self.force_close()  # aiohttp's `close` leaves the transport of an idle connection open
         elif self._behind:
@@ -226,14 +205,14 @@ class Connection(RequestHandler):
 
     def close(self) -> None:
         """Stop, but not before the answer is written."""
-        if self._errand is None:
+        if self._short.errand is None:
             super().close()
         else:
             self._close = True
 
     def _process_keepalive(self) -> None:
         """Aiohttp takes the connection for idle while something goes the short way."""
-        if self._errand is None:
+        if self._short.errand is None:
             super()._process_keepalive()
         else:
             self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from aiohttp import http_parser, web
 
 from trollproxy.errors import GatewayError, MethodNotAllowed, NotFound
-from trollproxy.web.connection import ConnectionLimits, Handle, Known, LimitedServer
+from trollproxy.web.connection import ConnectionLimits, Handle, LimitedServer
 from trollproxy.web.llm import LlmRoutes, ModelRoutes
 from trollproxy.web.ops import AdminRoutes, HealthRoutes
 from trollproxy.web.peers import TrustedNetworks
 from trollproxy.web.receipts import ReceiptRoutes
 from trollproxy.web.replies import error_reply
+from trollproxy.web.short_way import Known
 
 log = logging.getLogger(__name__)
 

@@ -75,7 +75,9 @@ def fields(done: Exchange, duration_s: float) -> dict[str, object]:
         "cached": done.cached,
         "cost": usd(done.cost_nusd),
         "duration_ms": round(duration_s * 1000, 1),
-        "attempts": f"{done.attempts[0].provider}/k:ok:0ms b:ok:0ms".removeprefix("/") if done.attempts else None,
+        "attempts": f"{done.attempts[0].provider + '/' if done.attempts[0].provider else ''}k:ok:0ms b:ok:0ms"
+        if done.attempts
+        else None,
         "retries": done.request.headers.get("x-stainless-retry-count"),
     }
 

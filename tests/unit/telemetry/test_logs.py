@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trollproxy.telemetry import lines as waiting
 from trollproxy.telemetry import logs as module
 from trollproxy.telemetry.logs import LineFormat, Logs, configure, obfuscate, redact
 
@@ -202,7 +203,7 @@ def test_what_cannot_be_read_is_dropped_silently(capsys: pytest.CaptureFixture[s
 
 
 def test_a_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 4)
+    monkeypatch.setattr(waiting, "MAX_WAITING", 4)
     stream = Stuck()
     with logging_to(stream) as logs:
         log.info("first")
@@ -225,7 +226,7 @@ def test_a_rendered_line_keeps_its_place_among_the_records() -> None:
 
 
 def test_rendered_lines_are_bounded_and_counted_as_records_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 4)
+    monkeypatch.setattr(waiting, "MAX_WAITING", 4)
     stream = Stuck()
     with logging_to(stream) as logs:
         log.info("first")
@@ -263,7 +264,7 @@ def test_many_records_are_all_written_in_order() -> None:
 
 def test_shutdown_is_bounded_when_the_stream_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHUTDOWN_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(module, "MAX_WAITING", 1)
+    monkeypatch.setattr(waiting, "MAX_WAITING", 1)
     stream = Stuck()
     with logging_to(stream):
         log.info("first")
