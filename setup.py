@@ -23,6 +23,7 @@ COMPILED = (
     "money/*",
     "outbox",
     "policy/*",
+    "ports/traffic",
     "telemetry/lines",
     "telemetry/metrics",
     "upstream/*",

@@ -168,7 +168,7 @@ class SpendChecker:
         return utc_day(self._clock.wall())
 
 
-class WatchedSink:
+class WatchedSink(UsageSink):
     """A sink (`ports.UsageSink`) whose charges the checker hears of."""
 
     def __init__(self, sink: UsageSink, checker: SpendChecker) -> None:

@@ -21,6 +21,7 @@ from trollproxy.money.entries import Settled, Unsettled, decode, encode
 from trollproxy.money.handover import Handover
 from trollproxy.money.journal import Journal, JournalUnavailable
 from trollproxy.outbox import Outbox
+from trollproxy.ports import UsageSink
 from trollproxy.records import Charge, Intent, Progress
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _CHUNK_RECORDS = 1000
 _CHUNK_BYTES = 1024 * 1024
 
 
-class Recorder:
+class Recorder(UsageSink):
     """The writing side of one journal."""
 
     def __init__(self, journal: Journal, outbox: Outbox | None = None, *, at: Boundary = pass_by) -> None:

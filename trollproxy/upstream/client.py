@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from trollproxy.errors import Overloaded, UpstreamBroken, UpstreamUnavailable
 from trollproxy.outbox import Outbox
-from trollproxy.ports import UpstreamCall
+from trollproxy.ports import Upstream, UpstreamCall
 from trollproxy.records import Endpoint, OutboundProxy, Timeouts
 from trollproxy.upstream.connection import Connection
 from trollproxy.upstream.dial import Dialer
@@ -228,7 +228,7 @@ class _Probed:
             self.lost.set_result(None)
 
 
-class Client:
+class Client(Upstream):
     """`ports.Upstream` over pooled HTTP/1.1 connections."""
 
     def __init__(

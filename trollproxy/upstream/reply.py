@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from trollproxy.errors import GatewayError, UpstreamBroken
+from trollproxy.ports import UpstreamReply
 from trollproxy.upstream.signal import Signal
 
 
@@ -23,7 +24,7 @@ class Source(Protocol):
     def drop(self) -> None: ...
 
 
-class Reply:
+class Reply(UpstreamReply):
     """A provider's answer (`ports.UpstreamReply`). `on_progress` is called when a head, a piece or the end has come."""
 
     __slots__ = (

@@ -14,13 +14,14 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion11
 
 from trollproxy.outbox import Outbox
+from trollproxy.ports import ClientStream
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request", 529: "Overloaded"}
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n" for status, reason in _REASONS.items()}
 _CLOSE = "connection: close\r\n"
 
 
-class TransportStream:
+class TransportStream(ClientStream):
     """Writes one answer."""
 
     __slots__ = (

@@ -1,9 +1,7 @@
-"""What the core needs from outside, as protocols. `app.py` alone picks who fulfils them."""
+"""Where users, keys and the books are kept."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
-
-import msgspec
+from collections.abc import Sequence
+from typing import Protocol
 
 from trollproxy.records import (
     Batch,
@@ -11,14 +9,9 @@ from trollproxy.records import (
     ClientKey,
     ClientKeyMaterial,
     Credit,
-    Endpoint,
     FriendKey,
-    Intent,
-    OutboundProxy,
     Price,
-    Progress,
     Statement,
-    Timeouts,
     User,
 )
 
@@ -119,102 +112,3 @@ class Store(Protocol):
 
     async def page_charges(self, *, after: str = "", limit: int = 1000) -> list[Charge]:
         """Every charge there is, page by page, in order of request ids."""
-
-
-class UsageSink(Protocol):
-    """Where the money side of an exchange is put down. Synchronous; after an intent the charge is always taken."""
-
-    def intend(self, intent: Intent, *, at_once: bool = False) -> None:
-        """Before the provider sees the request; Overloaded while nothing can be put down. It may be put down only at
-        the end of the turn of the loop, with what is sent till then behind it; who sends later must have it `at_once`.
-        """
-
-    def progress(self, progress: Progress) -> None: ...
-
-    def record(self, charge: Charge) -> None:
-        """Before the client has the last bytes. Ends the intent."""
-
-
-def _nobody() -> None:
-    """Nobody wants to know."""
-
-
-class UpstreamCall(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One request to a provider, ready to be written. Headers are complete but for Host and Content-Length."""
-
-    endpoint: Endpoint
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-    timeouts: Timeouts
-    method: Literal["POST", "GET"] = "POST"
-    proxy: OutboundProxy | None = None  # the only way that this call may take; None: straight to the endpoint
-    when_sent: Callable[[], object] = _nobody  # told once the request is on its way and the provider may act on it
-
-
-class UpstreamReply(Protocol):
-    """A provider's answer whose head has arrived. Either read to the end or close: both free the connection."""
-
-    status: int
-    headers: Mapping[str, str]  # names in lower case; repeated fields joined by ", "
-
-    async def read(self) -> bytes:
-        """The next piece of the body as it arrived, b"" at the end; UpstreamBroken if it was cut short."""
-
-    async def each(self, take: Callable[[bytes], bool]) -> bool:
-        """Give `take` the pieces of the body, each in the very moment that it arrives, until the end or until it says
-        that it takes no more now; whether that was the end. Raises as `read` does, and what `take` raises.
-        """
-
-    async def read_all(self, limit: int) -> bytes:
-        """The rest of the body; UpstreamBroken if it is longer than `limit` bytes."""
-
-    def close(self) -> None:
-        """Give up: drop the connection unless the body was read to its end. May be called any number of times."""
-
-
-class Upstream(Protocol):
-    """Sends calls to providers. Failures are UpstreamUnavailable, UpstreamTimeout or UpstreamBroken, and ProxyFailed
-    where the call's own proxy opened no way. What failed behind a proxy has `retry` "other_proxy" as well.
-    """
-
-    async def send(self, call: UpstreamCall) -> UpstreamReply: ...
-
-
-class ProxyProbe(Protocol):
-    """Asks whether a proxy is worth a call."""
-
-    async def probe(self, proxy: OutboundProxy, endpoint: Endpoint, timeouts: Timeouts) -> None:
-        """Go through the proxy as far as a request could be sent, and hang up. Raises as `Upstream.send` does."""
-
-
-class ClientStream(Protocol):
-    """The client's side of an exchange. Nothing can be taken back after `start`."""
-
-    @property
-    def is_started(self) -> bool: ...
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the client hung up."""
-
-    def send(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-        """Answer in one piece."""
-
-    def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
-        """Begin a streamed answer."""
-
-    def write(self, data: bytes) -> None:
-        """Send a piece; to a client that is gone, do nothing."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether to `drain` before more is written."""
-
-    def when_gone(self, call: Callable[[], object] | None) -> None:
-        """Whom to tell when the client hangs up: at once if it has. One at a time; None: nobody."""
-
-    async def drain(self) -> None:
-        """Wait until the client has taken enough, or is gone."""
-
-    def end(self) -> None:
-        """End a streamed answer properly; without it the client sees a truncated one."""
