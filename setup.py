@@ -19,6 +19,7 @@ from setuptools.errors import BaseError
 log = logging.getLogger(__name__)
 
 COMPILED = (
+    "chat/counts",
     "gateway/*",
     "money/*",
     "outbox",

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from trollproxy.chat import counts
+
 FormatName = Literal["openai_chat", "openai_responses", "anthropic", "gemini"]
 
 
@@ -35,15 +37,15 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def written_tokens(self) -> int:
-        return self.write_5m + self.write_1h + self.write_30m + self.write_12h
+        return counts.written_tokens(self)
 
     @property
     def input_tokens(self) -> int:
-        return self.uncached + self.written_tokens + self.read
+        return counts.input_tokens(self)
 
     @property
     def output_tokens(self) -> int:
-        return self.out_text + self.out_reasoning
+        return counts.output_tokens(self)
 
 
 BUCKETS = Usage.__struct_fields__

@@ -8,6 +8,7 @@ a small number is.
 from collections.abc import Callable
 from functools import lru_cache
 
+from trollproxy.chat.counts import input_tokens, output_tokens
 from trollproxy.gateway.exchange import Attempt, Exchange
 from trollproxy.policy.pricing import usd
 from trollproxy.telemetry.lines import stamp
@@ -64,8 +65,8 @@ class AccessLog:
             stamp(exchange.started_at_s + duration_s),
             exchange.request_id,
             parties,
-            usage.input_tokens if usage is not None else _NULL,
-            usage.output_tokens if usage is not None else _NULL,
+            input_tokens(usage) if usage is not None else _NULL,
+            output_tokens(usage) if usage is not None else _NULL,
             self._quote(cached) if cached is not None else _NULL,
             usd(exchange.cost_nusd),
             duration_s * 1000,

@@ -4,7 +4,6 @@ Everything is integers: prices are nano-dollars per million tokens, multipliers 
 (half up) happens at the end. The same usage at the same price version always gives the same bill.
 """
 
-from itertools import compress
 from operator import itemgetter
 
 from msgspec.structs import astuple
@@ -23,8 +22,9 @@ _SCALE = _MTOK * _MULTIPLIER_ONE
 def cost_nusd(usage: Usage, price: Price) -> int:
     """The bill: every bucket at its price, times the multiplier, rounded half up once."""
     per_mtok, scaled = price.per_mtok_nusd, 0
-    for bucket in compress(BUCKETS, astuple(usage)):  # most are empty, and this is done for every request
-        scaled += getattr(usage, bucket) * per_mtok[bucket]
+    for place, tokens in enumerate(astuple(usage)):
+        if tokens:
+            scaled += tokens * per_mtok[BUCKETS[place]]
     return (scaled * price.multiplier_micro + _SCALE // 2) // _SCALE
 
 
