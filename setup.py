@@ -28,13 +28,18 @@ COMPILED = (
     "web/client_stream",
     "web/heads",
     "wire/*",
+    "wire/*/events",
+    "wire/*/foreign_*",
+    "wire/*/meter",
+    "wire/*/passthrough",
     "wire/*/stream_reader",
     "wire/*/stream_writer",
+    "wire/*/usage",
 )
 # What mypyc does not take: weak references to an object, an async generator, a parent with slots or a built-in one.
 LEFT = {
     "money/accounts", "money/disk", "money/segments", "money/writer",
-    "upstream/reply", "wire/edited", "wire/translation",
+    "upstream/reply",
 }  # fmt: skip
 STRUCT = "(msgspec.Struct"  # nor these: it drops their arguments
 PACKAGE = Path("trollproxy")

@@ -13,12 +13,7 @@ from trollproxy.errors import InvalidRequest
 T = TypeVar("T")
 
 
-class _Object(msgspec.Struct, gc=False):
-    """Any object: all of it is checked, and nothing kept."""
-
-
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_OBJECT = msgspec.json.Decoder(_Object)
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN_MEMBER = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
 _UNKNOWN_KIND = re.compile(r"^Invalid value '.*' - at ", re.DOTALL)  # of a `type`; wrong words elsewhere read otherwise
@@ -31,6 +26,7 @@ NOT_TRANSLATABLE = "not_translatable"
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _MODEL = re.compile(rb'"model"', re.IGNORECASE)
+_ESCAPED = re.compile(rb"\\u006")
 _MISSING = re.compile(r"missing required field `(?P<path>[^`]*)`")
 
 
@@ -114,7 +110,7 @@ def names_model_twice(body: bytes) -> bool:
     The provider must run what we priced, so such a body is written anew. `model` spelt with an escape (every letter of
     it is \u006x) cannot be counted by sight and is treated alike; nested members of that name only cost the rewrite.
     """
-    if b"\\" in body and b"\\u006" in body:  # most bodies have no escape at all, which is seen much sooner
+    if b"\\" in body and _ESCAPED.search(body) is not None:  # most have no escape at all, which is seen much sooner
         return True
     return len(_MODEL.findall(body)) != 1
 
@@ -127,6 +123,6 @@ def as_object(arguments: str) -> msgspec.Raw:
     if not arguments.strip():
         return msgspec.Raw(b"{}")
     data = arguments.encode()
-    if decode_reply(_OBJECT, data) is not None:
+    if decode_reply(_MEMBERS, data) is not None:
         return msgspec.Raw(data)
     return msgspec.Raw(msgspec.json.encode({"arguments": arguments}))

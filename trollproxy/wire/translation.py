@@ -4,9 +4,7 @@ What the provider's format has no words for is refused here, by its table, under
 """
 
 from collections.abc import Callable, Mapping
-from zlib import crc32
-
-import msgspec
+from typing import NamedTuple
 
 from trollproxy.chat import (
     FEATURES,
@@ -43,7 +41,7 @@ from trollproxy.wire.sse import EventSplitter
 from trollproxy.wire.thoughts import Recollection, memories, with_thoughts
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class Told(NamedTuple):
     """What a translation needs to know beyond the bytes."""
 
     request_id: str
@@ -101,7 +99,7 @@ class Translation:
         reply = self._adaptation.restore_reply(self.upstream.tongue.read_reply(body, self._asked))
         self.remember(reply.choices)
         said = b"".join([said_in(part) for choice in reply.choices for part in choice.parts])
-        return Whole(reply.usage, len(said), crc32(said)), self._client.tongue.write_reply(reply, self._asked)
+        return Whole(reply.usage, said), self._client.tongue.write_reply(reply, self._asked)
 
     def remember(self, choices: tuple[Choice, ...]) -> None:
         for choice in choices:

@@ -306,7 +306,7 @@ def test_headers() -> None:
     assert OPENAI_CHAT.auth_headers("s") == [("authorization", "Bearer s")]
     assert OPENAI_CHAT.forward_headers({"openai-beta": "b", "cookie": "c"}) == [("openai-beta", "b")]
     assert OPENAI_CHAT.request_id_header("r") == ("x-request-id", "r")
-    assert OPENAI_CHAT.limit_headers(LimitState(300, 7, 1.5, 0.0)) == [
+    assert OPENAI_CHAT.limit_headers(LimitState(300, 7, 1.5, now_s=0.0)) == [
         ("x-ratelimit-limit-requests", "300"),
         ("x-ratelimit-remaining-requests", "7"),
         ("x-ratelimit-reset-requests", "1.500s"),
