@@ -4,7 +4,7 @@ Decoding is typed and lets unknown members be; errors name the place. Editing ke
 """
 
 import re
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -17,9 +17,9 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN_MEMBER = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
 _UNKNOWN_KIND = re.compile(r"^Invalid value '.*' - at ", re.DOTALL)  # of a `type`; wrong words elsewhere read otherwise
-UNSAID = msgspec.Raw()  # the default of members that are not read at once; a member that is absent is this very object
-NULL = msgspec.Raw(b"null")
-MAX_MODEL_NAME = 256
+UNSAID: Final = msgspec.Raw()  # the default of members that are not read at once: who is absent is this very object
+NULL: Final = msgspec.Raw(b"null")
+MAX_MODEL_NAME: Final = 256
 # Which of a request's answers a piece is of. No vendor makes more for one request, and clients keep them in a list.
 ChoiceIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 NOT_TRANSLATABLE = "not_translatable"
@@ -110,7 +110,8 @@ def names_model_twice(body: bytes) -> bool:
     The provider must run what we priced, so such a body is written anew. `model` spelt with an escape (every letter of
     it is \u006x) cannot be counted by sight and is treated alike; nested members of that name only cost the rewrite.
     """
-    if b"\\" in body and _ESCAPED.search(body) is not None:  # most have no escape at all, which is seen much sooner
+    # Most bodies have no escape at all, which is seen much sooner.
+    if body.find(b"\\") >= 0 and _ESCAPED.search(body) is not None:
         return True
     return len(_MODEL.findall(body)) != 1
 

@@ -53,7 +53,7 @@ class Edits(NamedTuple):
         return self.request is not None or self.response is not None or self.drops_thinking
 
 
-class Edited:
+class Edited(Passage):
     """A passage (`passage.Passage`) with edits. The inner one must have been opened for `plain(entry)`."""
 
     __slots__ = ("_client", "_edits", "_entry", "_inner", "is_translated", "upstream")

@@ -151,14 +151,9 @@ class Format(Protocol):
     """One vendor's dialect, as far as bytes of it pass through."""
 
     name: FormatName
+    tongue: "Tongue"
+    texts: Texts  # where words are, for those who change them
     keep_alive: bytes  # what may stand between two events and means nothing to any client
-
-    @property
-    def tongue(self) -> "Tongue": ...
-
-    @property
-    def texts(self) -> Texts:
-        """Where words are, for those who change them."""
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:
         """The shallow view of a request; InvalidRequest says what is wrong and where."""

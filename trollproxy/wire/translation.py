@@ -37,6 +37,7 @@ from trollproxy.wire.format import (
     Tongue,
     Whole,
 )
+from trollproxy.wire.passage import Passage
 from trollproxy.wire.sse import EventSplitter
 from trollproxy.wire.thoughts import Recollection, memories, with_thoughts
 
@@ -50,7 +51,7 @@ class Told(NamedTuple):
     entry: Entry
 
 
-class Translation:
+class Translation(Passage):
     """One exchange between two formats. Used once, in the order of the methods."""
 
     __slots__ = ("_adaptation", "_asked", "_client", "_recollection", "_target", "_told", "upstream")

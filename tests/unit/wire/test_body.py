@@ -119,6 +119,15 @@ def test_every_spelling_of_model_is_noticed(escaped: list[int], is_upper: bool) 
     assert names_model_twice(body)
 
 
+words = st.sampled_from([b'"model"', b'"MoDel"', b"model", b'"', b"\\", b"\\u006", b"\\u00", b"6", b":", b"x"])
+
+
+@settings(deadline=None)
+@given(st.lists(words, max_size=12).map(b"".join))
+def test_what_names_a_model_twice_is_known_by_its_bytes(body: bytes) -> None:
+    assert names_model_twice(body) == (b"\\u006" in body or body.lower().count(b'"model"') != 1)
+
+
 def test_a_models_name_has_a_bound() -> None:
     check_model("m" * MAX_MODEL_NAME)
     with pytest.raises(InvalidRequest) as caught:

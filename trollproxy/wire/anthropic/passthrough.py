@@ -5,7 +5,7 @@ text length, message_stop, errors.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -26,7 +26,7 @@ from trollproxy.wire.body import (
     replace_members,
 )
 from trollproxy.wire.errors_in import stream_error
-from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
+from trollproxy.wire.format import Entry, Format, Headers, LimitState, Meter, Tongue, Whole
 from trollproxy.wire.sse import EVENT_STREAM, event_data
 
 DEFAULT_VERSION = "2023-06-01"  # what a client that names none was written against
@@ -69,7 +69,7 @@ class _MessagesMeter(Meter):
             self.is_usage_final = event.type == "message_delta"
 
 
-class Anthropic:
+class Anthropic(Format):
     """The format's entry in FORMATS."""
 
     __slots__ = ("keep_alive", "name", "texts", "tongue")
@@ -119,7 +119,7 @@ class Anthropic:
         if reply is None:
             raise UpstreamBroken("The provider's answer is not of its format.")
         usage = to_usage(reply.usage) if reply.usage is not None else None
-        said = b"".join(map(_said_in, reply.content))
+        said = b"".join([_said_in(block) for block in reply.content])
         return Whole(usage, said)
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
@@ -129,11 +129,11 @@ class Anthropic:
         return ("request-id", request_id)
 
     def limit_headers(self, state: LimitState) -> Headers:
-        reset = datetime.fromtimestamp(state.now_s, UTC) + timedelta(seconds=state.reset_s)
+        reset = datetime.fromtimestamp(state.now_s + state.reset_s, UTC).isoformat(timespec="seconds")
         return [
             ("anthropic-ratelimit-requests-limit", str(state.limit)),
             ("anthropic-ratelimit-requests-remaining", str(state.remaining)),
-            ("anthropic-ratelimit-requests-reset", reset.strftime("%Y-%m-%dT%H:%M:%SZ")),
+            ("anthropic-ratelimit-requests-reset", reset.replace("+00:00", "Z")),
         ]
 
 
@@ -152,7 +152,7 @@ def _require_messages(messages: list[msgspec.Raw]) -> None:
 
 def _said_in(delta: Delta) -> bytes:
     """The answer itself."""
-    if delta.text and delta.input is UNSAID and not delta.thinking and not delta.partial_json:
-        return delta.text.encode()
-    said = (delta.text or "") + (delta.thinking or "") + (delta.partial_json or "")
-    return said.encode() + bytes(delta.input)
+    text, thinking, arguments, whole = delta.text, delta.thinking, delta.partial_json, delta.input
+    if text and whole is UNSAID and not thinking and not arguments:
+        return text.encode()
+    return ((text or "") + (thinking or "") + (arguments or "")).encode() + bytes(whole)

@@ -40,8 +40,8 @@ def said_by(answer: Answer) -> tuple[int, bytes]:
 
 
 def searches_of(answer: Answer) -> int:
-    grounds = (candidate.grounding_metadata for candidate in answer.candidates or ())
-    return sum(len(ground.web_search_queries or ()) for ground in grounds if ground)
+    grounds = [candidate.grounding_metadata for candidate in answer.candidates or ()]
+    return sum([len(ground.web_search_queries or ()) for ground in grounds if ground])
 
 
 class GenerateMeter(Meter):

@@ -13,7 +13,7 @@ import msgspec
 from trollproxy.chat import Ask, FormatName
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.wire.body import check_model, decode_reply, decode_request, replace_members
-from trollproxy.wire.format import Entry, Headers, LimitState, StreamMeter, Tongue, Whole
+from trollproxy.wire.format import Entry, Format, Headers, LimitState, StreamMeter, Tongue, Whole
 from trollproxy.wire.gemini.errors_out import error_object
 from trollproxy.wire.gemini.foreign_signatures import without_foreign
 from trollproxy.wire.gemini.meter import GenerateMeter, said_by, searches_of
@@ -33,7 +33,7 @@ _ARRAY = "application/json; charset=utf-8"
 _EMPTY = (b"", b"null", b"[]", b"{}")
 
 
-class Gemini:
+class Gemini(Format):
     """The format's entry in FORMATS."""
 
     __slots__ = ("keep_alive", "name", "texts", "tongue")
@@ -130,7 +130,7 @@ def _limits_of(request: Request) -> tuple[int | None, int]:
 
 
 def _larger(*limits: int | None) -> int | None:
-    return max((limit for limit in limits if limit is not None), default=None)
+    return max([limit for limit in limits if limit is not None], default=None)
 
 
 def _limit_of(limit: int | None) -> int | None:

@@ -20,7 +20,7 @@ from trollproxy.wire.body import (
     replace_members,
 )
 from trollproxy.wire.errors_in import stream_error
-from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
+from trollproxy.wire.format import Entry, Format, Headers, LimitState, Meter, Tongue, Whole
 from trollproxy.wire.openai_chat.errors_out import error_body, error_event
 from trollproxy.wire.openai_chat.shallow import ANY_STREAM_OPTIONS, CHUNK, ODDLY_COUNTED, REPLY, REQUEST, Chunk, Delta
 from trollproxy.wire.openai_chat.texts import TEXTS
@@ -53,22 +53,24 @@ class _ChatMeter(Meter):
         if is_said(chunk.error):
             self.error = stream_error(bytes(chunk.error))
             return False
-        for choice in chunk.choices or ():
-            if choice.delta is not None:
-                self.hear(_said_in(choice.delta))
+        choices, usage = chunk.choices, chunk.usage
+        for choice in choices or ():
+            delta = choice.delta
+            if delta is not None:
+                self.hear(_said_in(delta))
             if choice.finish_reason:
                 self.may_end = True
-        if not is_said(chunk.usage):
+        if not is_said(usage):
             return True
-        self.usage = read_usage(chunk.usage) or self.usage
-        self.is_usage_final = self.usage is not None and (self.may_end or not chunk.choices)
-        return self._wants_usage or bool(chunk.choices)
+        self.usage = read_usage(usage) or self.usage
+        self.is_usage_final = self.usage is not None and (self.may_end or not choices)
+        return self._wants_usage or bool(choices)
 
     def write_error(self, error: GatewayError, request_id: str) -> bytes:
         return error_event(error, request_id)
 
 
-class OpenAIChat:
+class OpenAIChat(Format):
     """The format's entry in FORMATS."""
 
     __slots__ = ("keep_alive", "name", "texts", "tongue")
@@ -82,22 +84,23 @@ class OpenAIChat:
     def read_ask(self, body: bytes, entry: Entry) -> Ask:
         assert entry.operation == "generate", "the dialect has no other"
         request = decode_request(REQUEST, body)
-        check_model(request.model)
+        model, is_stream, options, choices = request.model, request.stream, request.stream_options, request.n
+        check_model(model)
         if not request.messages:
             raise InvalidRequest("`messages` must hold at least one message.", param="messages")
-        options = request.stream_options
-        limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+        name, limit = "max_completion_tokens", request.max_completion_tokens
+        if limit is None:
+            name, limit = "max_tokens", request.max_tokens
         if limit is not None and limit < 1:
-            name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
             raise InvalidRequest(f"`{name}` must be at least 1.", param=name)
-        if request.n is not None and not 1 <= request.n <= _MAX_CHOICES:
+        if choices is not None and not 1 <= choices <= _MAX_CHOICES:
             raise InvalidRequest(f"`n` must be between 1 and {_MAX_CHOICES}.", param="n")
         return Ask(
-            model=request.model,
-            stream=bool(request.stream),
+            model=model,
+            stream=bool(is_stream),
             max_output_tokens=limit,
-            wants_usage=not request.stream or bool(options and options.include_usage),
-            choices=request.n or 1,
+            wants_usage=not is_stream or bool(options and options.include_usage),
+            choices=choices or 1,
         )
 
     def prepare(self, body: bytes, ask: Ask, upstream_model: str) -> bytes:
@@ -171,5 +174,5 @@ def _called_in(delta: Delta) -> bytes:
     for call in delta.tool_calls or ():
         called += (call.function, call.custom)
     return b"".join(
-        (said.name or "").encode() + inside(said.arguments) + (said.input or "").encode() for said in called if said
+        [(said.name or "").encode() + inside(said.arguments) + (said.input or "").encode() for said in called if said]
     )

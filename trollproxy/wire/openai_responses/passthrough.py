@@ -21,7 +21,7 @@ from trollproxy.wire.body import (
     replace_members,
 )
 from trollproxy.wire.errors_in import stream_error
-from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
+from trollproxy.wire.format import Entry, Format, Headers, LimitState, Meter, Tongue, Whole
 from trollproxy.wire.openai_responses.failures import failed_stream, write_error
 from trollproxy.wire.openai_responses.sealed import MARK, open_sealed, own_thought
 from trollproxy.wire.openai_responses.shallow import (
@@ -85,7 +85,7 @@ class _ResponsesMeter(Meter):
             self.hear(inside(event.delta))
         elif event.type.endswith(".done"):
             if self._unheard:
-                self.hear(b"".join(map(inside, (event.text, event.refusal, event.arguments, event.input))))
+                self.hear(b"".join([inside(raw) for raw in (event.text, event.refusal, event.arguments, event.input)]))
             self._unheard = True
 
     def _count(self, response: Response) -> None:
@@ -103,7 +103,7 @@ class _ResponsesMeter(Meter):
         return failed_stream(error, sequence=self._sequence + 1, response=response)
 
 
-class OpenAIResponses:
+class OpenAIResponses(Format):
     """The format's entry in FORMATS."""
 
     __slots__ = ("keep_alive", "name", "texts", "tongue")
@@ -178,7 +178,7 @@ class OpenAIResponses:
 
 def _continues(request: Request) -> bool:
     """Whether the conversation is kept at the provider, so that there may be no input."""
-    kept = (bytes(raw) not in _NOTHING for raw in (request.conversation, request.prompt))
+    kept = [bytes(raw) not in _NOTHING for raw in (request.conversation, request.prompt)]
     return request.previous_response_id is not None or any(kept)
 
 
