@@ -36,7 +36,7 @@ COMPILED = (
     "wire/*/stream_writer",
     "wire/*/usage",
 )
-# What mypyc does not take: weak references to an object, an async generator, a parent with slots or a built-in one.
+# What mypyc does not take: weak references to an object, an async generator, a parent that is built in.
 LEFT = {
     "money/accounts", "money/disk", "money/segments", "money/writer",
     "upstream/reply",

@@ -198,15 +198,27 @@ class Target:
         self.cannot = cannot  # what this server of the format does not take
 
 
-class Asked(NamedTuple):
+class Asked:
     """What an answer is to, for those who write it in the client's format."""
 
-    request: Request
-    entry: Entry
-    model: str  # the name that the client used
-    request_id: str
-    now_s: int
-    input_tokens: int | None = None  # of the prompt, if somebody has counted them
+    __slots__ = ("entry", "input_tokens", "model", "now_s", "request", "request_id")
+
+    def __init__(
+        self,
+        *,
+        request: Request,
+        entry: Entry,
+        model: str,
+        request_id: str,
+        now_s: int,
+        input_tokens: int | None = None,
+    ) -> None:
+        self.request = request
+        self.entry = entry
+        self.model = model  # the name that the client used
+        self.request_id = request_id
+        self.now_s = now_s
+        self.input_tokens = input_tokens  # of the prompt, if somebody has counted them
 
     @property
     def estimate(self) -> int:

@@ -4,7 +4,6 @@ What the provider's format has no words for is refused here, by its table, under
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from trollproxy.chat import (
     FEATURES,
@@ -42,13 +41,16 @@ from trollproxy.wire.sse import EventSplitter
 from trollproxy.wire.thoughts import Recollection, memories, with_thoughts
 
 
-class Told(NamedTuple):
+class Told:
     """What a translation needs to know beyond the bytes."""
 
-    request_id: str
-    now_s: int
-    model: str  # the name that the client used
-    entry: Entry
+    __slots__ = ("entry", "model", "now_s", "request_id")
+
+    def __init__(self, *, request_id: str, now_s: int, model: str, entry: Entry) -> None:
+        self.request_id = request_id
+        self.now_s = now_s
+        self.model = model  # the name that the client used
+        self.entry = entry
 
 
 class Translation(Passage):
