@@ -32,14 +32,15 @@ COMPILED = (
     "web/heads",
     "web/short_way",
     "wire/*",
-    "wire/*/stream_reader",
+    "wire/*/events",
+    "wire/*/foreign_*",
+    "wire/*/meter",
+    "wire/*/passthrough",
     "wire/*/stream_writer",
+    "wire/*/usage",
 )
-# What mypyc does not take: weak references to an object, an async generator, a parent with slots or a built-in one.
-LEFT = {
-    "money/accounts", "money/disk", "money/writer",
-    "wire/edited", "wire/translation",
-}  # fmt: skip
+# What mypyc does not take: weak references to an object, an async generator, a parent that is built in.
+LEFT = {"money/accounts", "money/disk", "money/writer"}
 STRUCT = "(msgspec.Struct"  # nor these: it drops their arguments
 PACKAGE = Path("trollproxy")
 GENERATED = ".cache/generated"  # C

@@ -165,6 +165,6 @@ def response_headers(exchange: Exchange) -> Headers:
     if exchange.intent is not None:
         headers.append(("x-trollproxy-receipt", f"/v1/receipts/{exchange.request_id}"))
     if verdict is not None:
-        state = LimitState(verdict.limit, verdict.remaining, verdict.reset_s, exchange.started_at_s)
+        state = LimitState(verdict.limit, verdict.remaining, verdict.reset_s, now_s=exchange.started_at_s)
         headers.extend(wire.limit_headers(state))
     return headers

@@ -4,7 +4,7 @@ Decoding is typed and lets unknown members be; errors name the place. Editing ke
 """
 
 import re
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -13,24 +13,20 @@ from trollproxy.errors import InvalidRequest
 T = TypeVar("T")
 
 
-class _Object(msgspec.Struct, gc=False):
-    """Any object: all of it is checked, and nothing kept."""
-
-
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_OBJECT = msgspec.json.Decoder(_Object)
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN_MEMBER = re.compile(r"^Object contains unknown field `(?P<name>[^`]*)`")
 _UNKNOWN_KIND = re.compile(r"^Invalid value '.*' - at ", re.DOTALL)  # of a `type`; wrong words elsewhere read otherwise
-UNSAID = msgspec.Raw()  # the default of members that are not read at once; a member that is absent is this very object
-NULL = msgspec.Raw(b"null")
-MAX_MODEL_NAME = 256
+UNSAID: Final = msgspec.Raw()  # the default of members that are not read at once: who is absent is this very object
+NULL: Final = msgspec.Raw(b"null")
+MAX_MODEL_NAME: Final = 256
 # Which of a request's answers a piece is of. No vendor makes more for one request, and clients keep them in a list.
 ChoiceIndex = Annotated[int, msgspec.Meta(ge=0, lt=128)]
 NOT_TRANSLATABLE = "not_translatable"
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _MODEL = re.compile(rb'"model"', re.IGNORECASE)
+_ESCAPED = re.compile(rb"\\u00[46]")
 _MISSING = re.compile(r"missing required field `(?P<path>[^`]*)`")
 
 
@@ -111,12 +107,17 @@ def replace_members(body: bytes, members: dict[str, object]) -> bytes:
 def names_model_twice(body: bytes) -> bool:
     r"""Whether the bytes might name `model` more than once at the top, where parsers disagree on which one counts.
 
-    The provider must run what we priced, so such a body is written anew. `model` spelt with an escape (every letter of
-    it is \u006x) cannot be counted by sight and is treated alike; nested members of that name only cost the rewrite.
+    The provider must run what we priced, so such a body is written anew. `model` spelt with an escape cannot be counted
+    by sight and is treated alike; nested members of that name only cost the rewrite.
     """
-    if b"\\" in body and b"\\u006" in body:  # most bodies have no escape at all, which is seen much sooner
-        return True
-    return len(_MODEL.findall(body)) != 1
+    return may_spell_model(body) or len(_MODEL.findall(body)) != 1
+
+
+def may_spell_model(body: bytes) -> bool:
+    r"""Whether there are escapes that `model` could be spelt with: each letter of it is \u006x, or \u004x if capital,
+    and some parsers take `Model` for it. Most bodies have no escape at all, which is seen much sooner.
+    """
+    return body.find(b"\\") >= 0 and _ESCAPED.search(body) is not None
 
 
 def as_object(arguments: str) -> msgspec.Raw:
@@ -127,6 +128,6 @@ def as_object(arguments: str) -> msgspec.Raw:
     if not arguments.strip():
         return msgspec.Raw(b"{}")
     data = arguments.encode()
-    if decode_reply(_OBJECT, data) is not None:
+    if decode_reply(_MEMBERS, data) is not None:
         return msgspec.Raw(data)
     return msgspec.Raw(msgspec.json.encode({"arguments": arguments}))

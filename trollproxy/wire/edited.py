@@ -9,7 +9,7 @@ stream: the rest of a text goes into the last event that held some of it.
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -17,6 +17,7 @@ from trollproxy.errors import GatewayError
 from trollproxy.wire.body import decode_reply
 from trollproxy.wire.format import Entry, Format, Headers, StreamMeter, Target, Whole
 from trollproxy.wire.passage import Passage
+from trollproxy.wire.shallow import EVENT
 from trollproxy.wire.sse import EventSplitter, event_data
 from trollproxy.wire.texts import NO_PEN, Dropper, Frames, Key, Piece, Texts, edit, edit_body, key_of, set_data
 
@@ -41,7 +42,7 @@ class Words(Protocol):
     def stream(self) -> Flow: ...
 
 
-class Edits(msgspec.Struct, frozen=True, kw_only=True):
+class Edits(NamedTuple):
     """What is to be done. None: nothing."""
 
     request: Words | None = None
@@ -52,7 +53,7 @@ class Edits(msgspec.Struct, frozen=True, kw_only=True):
         return self.request is not None or self.response is not None or self.drops_thinking
 
 
-class Edited:
+class Edited(Passage):
     """A passage (`passage.Passage`) with edits. The inner one must have been opened for `plain(entry)`."""
 
     __slots__ = ("_client", "_edits", "_entry", "_inner", "is_translated", "upstream")
@@ -98,7 +99,9 @@ class Edited:
 
 def plain(entry: Entry) -> Entry:
     """What the inner passage is opened for: events, of which the array that the client wants is made here."""
-    return msgspec.structs.replace(entry, is_array=False) if entry.is_array else entry
+    if not entry.is_array:
+        return entry
+    return Entry(operation=entry.operation, model=entry.model, stream=entry.stream, is_beta=entry.is_beta)
 
 
 class _WholePen:
@@ -139,8 +142,7 @@ class _EditedStream(StreamMeter):
         return written + (self._frames.end() if self._frames is not None else b"")
 
     def _take(self, passed: bytes, *, is_over: bool = False) -> bytes:
-        for name in StreamMeter.__slots__:
-            setattr(self, name, getattr(self._inner, name))
+        self.follow(self._inner)
         events = [edited for event in self._events.feed(passed) if (edited := self._dropped(event))]
         if self._pens is not None:
             events = [released for event in events for released in self._pens.take(event)]
@@ -160,11 +162,6 @@ class _EditedStream(StreamMeter):
         return event if kept is data else set_data(event, data, kept)
 
 
-class _Typed(msgspec.Struct):
-    type: str = ""
-
-
-_TYPE = msgspec.json.Decoder(_Typed)
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -265,7 +262,7 @@ class StreamPens:
         untyped = self._texts.events.get("")
         if untyped is not None:
             return untyped
-        typed = decode_reply(_TYPE, data)
+        typed = decode_reply(EVENT, data)
         return self._texts.events.get(typed.type) if typed is not None else None
 
 

@@ -8,8 +8,6 @@ where the fault is the client's own (agents act on "prompt is too long"), and on
 import re
 from collections.abc import Mapping
 
-import msgspec
-
 from trollproxy.errors import (
     GatewayError,
     UpstreamAuthFailed,
@@ -20,6 +18,7 @@ from trollproxy.errors import (
     UpstreamUnavailable,
 )
 from trollproxy.wire.body import decode_reply
+from trollproxy.wire.shallow import ANSWER, ERROR, ERROR_DETAILS, REFUSAL, ErrorDetail, ErrorObject
 
 CONTEXT_OVERFLOW = "context_length_exceeded"
 MAX_RETRY_AFTER_S = 3600.0  # who names a longer time is asked again after an hour
@@ -34,39 +33,8 @@ _SECRETS = re.compile(
 )
 
 
-class _Detail(msgspec.Struct, rename="camel"):
-    reason: str | None = None
-    retry_delay: str | None = None
-
-
-class _ErrorObject(msgspec.Struct):
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-    param: str | None = None
-    status: str | int | None = None
-    details: msgspec.Raw = msgspec.Raw()  # a list at Google; others put there what they like
-
-    @property
-    def listed(self) -> list[_Detail]:
-        return decode_reply(_DETAILS, bytes(self.details)) or []
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _ErrorObject | str | None = None
-    message: str | None = None
-
-
-class _Whole(msgspec.Struct):
-    error: msgspec.Raw = msgspec.Raw()
-
-
-_BODY = msgspec.json.Decoder(_ErrorBody)
-_WHOLE = msgspec.json.Decoder(_Whole)
 _NO_ERROR = (b"", b"null")
 _AN_ERROR = re.compile(rb'"error"(?!\s*:\s*null)')  # good answers of Responses all say that there is none
-_OBJECT = msgspec.json.Decoder(_ErrorObject | str)
-_DETAILS = msgspec.json.Decoder(list[_Detail])
 
 _TYPE_STATUS = {
     "INVALID_ARGUMENT": 400,
@@ -134,10 +102,10 @@ def mask(text: str) -> str:
 
 def reply_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """The error that a provider's non-2xx answer stands for."""
-    decoded = decode_reply(_BODY, body.strip().removeprefix(b"[").removesuffix(b"]"))  # Google's lists hold one
-    found = _ErrorObject()
+    decoded = decode_reply(REFUSAL, body.strip().removeprefix(b"[").removesuffix(b"]"))  # Google's lists hold one
+    found = ErrorObject()
     if decoded is not None:
-        found = decoded.error if isinstance(decoded.error, _ErrorObject) else _ErrorObject(message=decoded.message)
+        found = decoded.error if isinstance(decoded.error, ErrorObject) else ErrorObject(message=decoded.message)
     named = _named_status(found)
     status = named if status >= _SERVER_FAULT and named in _HIDDEN else status
     return _classify(status, found, _retry_after(headers))
@@ -147,26 +115,26 @@ def embedded_error(body: bytes) -> GatewayError | None:
     """The error that a whole answer with a good status holds, if it is one."""
     if len(body) > MAX_ERROR_BODY or not _AN_ERROR.search(body):
         return None
-    decoded = decode_reply(_WHOLE, body)
+    decoded = decode_reply(ANSWER, body)
     raw = bytes(decoded.error) if decoded is not None else b""
     return None if raw in _NO_ERROR else stream_error(raw)
 
 
 def stream_error(raw: bytes) -> GatewayError:
     """The error inside a stream that began with 200; its status is read from its type or code."""
-    found = decode_reply(_OBJECT, raw)
+    found = decode_reply(ERROR, raw)
     if found is None or isinstance(found, str):
         return UpstreamBroken("The provider ended the stream with an error.")
     return _classify(_named_status(found) or _as_status(found.code), found, None)
 
 
-def _named_status(found: _ErrorObject) -> int | None:
+def _named_status(found: ErrorObject) -> int | None:
     """The status that the error's own words stand for."""
     named = (_TYPE_STATUS.get(str(word)) for word in (found.code, found.status, found.type))
     return next(filter(None, named), None) or (_as_status(found.code) if isinstance(found.code, int) else None)
 
 
-def _classify(status: int, found: _ErrorObject, retry_after_s: float | None) -> GatewayError:
+def _classify(status: int, found: ErrorObject, retry_after_s: float | None) -> GatewayError:
     refused = _key_error(status, found)
     if refused is not None:
         return refused
@@ -187,7 +155,7 @@ def _classify(status: int, found: _ErrorObject, retry_after_s: float | None) -> 
     )
 
 
-def _key_error(status: int, found: _ErrorObject) -> GatewayError | None:
+def _key_error(status: int, found: ErrorObject) -> GatewayError | None:
     """What is wrong with our key, if that is the trouble."""
     if status not in _MAY_SPEAK_OF_KEYS:
         return None
@@ -195,7 +163,7 @@ def _key_error(status: int, found: _ErrorObject) -> GatewayError | None:
     said = f"{found.code} {found.type} {opening}"
     if status == _PAYMENT or _BUDGET_SPENT.search(said):
         return UpstreamBudgetSpent("The gateway's key at the provider has nothing left to spend.")
-    is_named = any(detail.reason == "API_KEY_INVALID" for detail in found.listed)
+    is_named = any(detail.reason == "API_KEY_INVALID" for detail in _details(found))
     if status == _UNAUTHORIZED or is_named or _KEY_REFUSED.search(said):
         return UpstreamAuthFailed("The provider does not accept the gateway's key for this request.")
     if status == _FORBIDDEN:
@@ -206,7 +174,7 @@ def _key_error(status: int, found: _ErrorObject) -> GatewayError | None:
     return None
 
 
-def _is_overflow(found: _ErrorObject) -> bool:
+def _is_overflow(found: ErrorObject) -> bool:
     """Whether the prompt is longer than the model takes. Agents compact their history when they are told so."""
     return found.code == CONTEXT_OVERFLOW or bool(_OVERFLOW.search(found.message or ""))
 
@@ -216,14 +184,18 @@ def _as_status(code: str | int | None) -> int:
     return int(code) if re.fullmatch(r"[45]\d\d", str(code)) and code is not None else 500
 
 
+def _details(found: ErrorObject) -> list[ErrorDetail]:
+    return decode_reply(ERROR_DETAILS, bytes(found.details)) or []
+
+
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds only: the date form of Retry-After would need a clock and no provider sends it."""
     return _as_wait(headers.get("retry-after", ""))
 
 
-def _told_wait(found: _ErrorObject) -> float | None:
+def _told_wait(found: ErrorObject) -> float | None:
     """Google says it in a detail ("34s"), OpenAI inside a stream in words ("try again in 1.2s")."""
-    for detail in found.listed:
+    for detail in _details(found):
         if detail.retry_delay is not None:
             return _as_wait(detail.retry_delay.removesuffix("s"))
     told = _TRY_AGAIN.search(found.message or "")

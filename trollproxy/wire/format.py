@@ -8,10 +8,8 @@ conversation itself is read and written.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 from zlib import crc32
-
-import msgspec
 
 from trollproxy.chat import Ask, Feature, FormatName, Reply, Request, StreamEvent, Usage
 from trollproxy.errors import GatewayError
@@ -23,31 +21,48 @@ Headers = list[tuple[str, str]]
 Operation = Literal["generate", "count_tokens"]
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry:
     """What the request line says. Only Gemini's names the model there, and whether to stream."""
 
-    operation: Operation = "generate"
-    model: str | None = None
-    stream: bool = False
-    is_array: bool = False  # the client takes its stream as one JSON array
-    is_beta: bool = False  # ?beta=true
+    __slots__ = ("is_array", "is_beta", "model", "operation", "stream")
+
+    def __init__(
+        self,
+        *,
+        operation: Operation = "generate",
+        model: str | None = None,
+        stream: bool = False,
+        is_array: bool = False,
+        is_beta: bool = False,
+    ) -> None:
+        self.operation: Operation = operation
+        self.model = model
+        self.stream = stream
+        self.is_array = is_array  # the client takes its stream as one JSON array
+        self.is_beta = is_beta  # ?beta=true
 
 
-class LimitState(msgspec.Struct, frozen=True, gc=False):
+class LimitState:
     """Where a caller stands with the request limit, for the response headers."""
 
-    limit: int
-    remaining: int
-    reset_s: float  # until a whole allowance is free again
-    now_s: float
+    __slots__ = ("limit", "now_s", "remaining", "reset_s")
+
+    def __init__(self, limit: int, remaining: int, reset_s: float, *, now_s: float) -> None:
+        self.limit = limit
+        self.remaining = remaining
+        self.reset_s = reset_s  # until a whole allowance is free again
+        self.now_s = now_s
 
 
-class Whole(msgspec.Struct, frozen=True, gc=False):
+class Whole:
     """What is read of a reply that came in one piece."""
 
-    usage: Usage | None
-    text_bytes: int  # of the answer itself: text, reasoning and the arguments of tool calls
-    text_crc: int  # of the same: by which equal answers are known
+    __slots__ = ("text_bytes", "text_crc", "usage")
+
+    def __init__(self, usage: Usage | None, said: bytes) -> None:
+        self.usage = usage
+        self.text_bytes = len(said)  # of the answer itself: text, reasoning and the arguments of tool calls
+        self.text_crc = crc32(said)  # of the same: by which equal answers are known
 
 
 class StreamMeter(ABC):
@@ -66,6 +81,17 @@ class StreamMeter(ABC):
         self.is_complete = False  # the dialect's last event has been read
         self.may_end = False  # nothing but that last event is missing, which some providers never send
         self.error: GatewayError | None = None
+
+    def follow(self, other: "StreamMeter") -> None:
+        """Know what the other one knows."""
+        self.usage = other.usage
+        self.is_usage_final = other.is_usage_final
+        self.text_bytes = other.text_bytes
+        self.text_crc = other.text_crc
+        self.has_output = other.has_output
+        self.is_complete = other.is_complete
+        self.may_end = other.may_end
+        self.error = other.error
 
     def hear(self, said: bytes) -> None:
         """A piece of the answer itself."""
@@ -125,14 +151,9 @@ class Format(Protocol):
     """One vendor's dialect, as far as bytes of it pass through."""
 
     name: FormatName
+    tongue: "Tongue"
+    texts: Texts  # where words are, for those who change them
     keep_alive: bytes  # what may stand between two events and means nothing to any client
-
-    @property
-    def tongue(self) -> "Tongue": ...
-
-    @property
-    def texts(self) -> Texts:
-        """Where words are, for those who change them."""
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:
         """The shallow view of a request; InvalidRequest says what is wrong and where."""
@@ -164,23 +185,40 @@ class Format(Protocol):
     def limit_headers(self, state: LimitState) -> Headers: ...
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class Target:
     """Who a translated request goes to."""
 
-    model: str  # the provider's name of it
-    max_output_tokens: int | None = None  # what the configuration says of the model; None: nothing
-    cannot: frozenset[Feature] = frozenset()  # what this server of the format does not take
+    __slots__ = ("cannot", "max_output_tokens", "model")
+
+    def __init__(
+        self, model: str, *, max_output_tokens: int | None = None, cannot: frozenset[Feature] = frozenset()
+    ) -> None:
+        self.model = model  # the provider's name of it
+        self.max_output_tokens = max_output_tokens  # what the configuration says of the model; None: nothing
+        self.cannot = cannot  # what this server of the format does not take
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Asked:
     """What an answer is to, for those who write it in the client's format."""
 
-    request: Request
-    entry: Entry
-    model: str  # the name that the client used
-    request_id: str
-    now_s: int
-    input_tokens: int | None = None  # of the prompt, if somebody has counted them
+    __slots__ = ("entry", "input_tokens", "model", "now_s", "request", "request_id")
+
+    def __init__(
+        self,
+        *,
+        request: Request,
+        entry: Entry,
+        model: str,
+        request_id: str,
+        now_s: int,
+        input_tokens: int | None = None,
+    ) -> None:
+        self.request = request
+        self.entry = entry
+        self.model = model  # the name that the client used
+        self.request_id = request_id
+        self.now_s = now_s
+        self.input_tokens = input_tokens  # of the prompt, if somebody has counted them
 
     @property
     def estimate(self) -> int:
@@ -188,7 +226,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return self.input_tokens if self.input_tokens is not None else estimate_input(self.request)
 
 
-class NameRules(msgspec.Struct, frozen=True, kw_only=True):
+class NameRules(NamedTuple):
     """What a format takes for the names of tools and the ids of calls; translation renames what does not fit."""
 
     tool_name: re.Pattern[str]

@@ -32,7 +32,7 @@ class Passage(Protocol):
         """The facts of a whole reply, and what the client gets of it."""
 
 
-class Passthrough:
+class Passthrough(Passage):
     """One format on both sides."""
 
     __slots__ = ("_ask", "_entry", "upstream")

@@ -9,8 +9,8 @@ import re
 from trollproxy.errors import UpstreamBroken
 
 # A blank line ends an event. Lone CR is a line end in the specification too, but no provider sends it.
-_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-_LONGEST_TERMINATOR = 4
+_BLANK_LINE = re.compile(rb"\n\r?\n")  # with the end of the line before it: this begins with what is quickly found
+_LONGEST_BLANK_LINE = 3
 _LINE_END = re.compile(rb"\r?\n")
 
 # Inline images arrive as one event; 16 MiB of base64 is beyond what any provider sends today.
@@ -29,11 +29,11 @@ class EventSplitter:
         self._limit = limit
 
     def feed(self, data: bytes) -> list[bytes]:
-        if not self.held and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
-            return [data]  # the usual piece: one event
+        if not self.held and _is_one_event(data):
+            return [data]  # the usual piece
         buffer = self.held + data if self.held else data
         events = []
-        start, position = 0, max(0, len(self.held) - _LONGEST_TERMINATOR + 1)
+        start, position = 0, max(0, len(self.held) - _LONGEST_BLANK_LINE + 1)
         while match := _BLANK_LINE.search(buffer, position):
             position = match.end()
             events.append(buffer[start:position])
@@ -42,6 +42,15 @@ class EventSplitter:
         if len(self.held) > self._limit:
             raise UpstreamBroken("The provider sent a stream event that is too large.")
         return events
+
+
+def _is_one_event(data: bytes) -> bool:
+    """Whether it is an event of one line, or of two, as those with a name are. Of some that are, it does not tell."""
+    last = len(data) - len(b"\n\n")
+    end = data.find(b"\n")
+    if 0 <= end < last - len(b"\r\n"):  # nearer to the end, a blank line may come before the last one
+        end = data.find(b"\n", end + 1)
+    return end == last and data.endswith(b"\n\n")
 
 
 def event_data(event: bytes) -> bytes:

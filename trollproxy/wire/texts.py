@@ -6,7 +6,7 @@ changes are put together anew from the bytes of their members; where nothing doe
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -21,7 +21,7 @@ _TEXT = msgspec.json.Decoder(str)
 _UNSAID = (b"", b"null")
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class Place(NamedTuple):
     """What of a JSON value is text."""
 
     is_text: bool = False
@@ -60,7 +60,7 @@ class Dropper(Protocol):
         """The event without it; None if nothing is left."""
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
+class Piece(NamedTuple):
     """What the events of one type hold: a piece of a text that grows, whole texts, or the word that one is over."""
 
     grows: Place | None = None
@@ -68,7 +68,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     ends: Place | None = None  # only its `key` is read
 
 
-class Texts(msgspec.Struct, frozen=True, kw_only=True):
+class Texts(NamedTuple):
     """Where one format's words are."""
 
     request: Place
@@ -148,7 +148,7 @@ def _edit_object(raw: bytes, place: Place, pen: Pen, *, key: Key) -> bytes:
                 changed[name] = msgspec.Raw(edited)
     if place.last is not None and bytes(members.get(place.last, b"")) not in _UNSAID:
         pen.end(key)
-    gone = place.drops & members.keys()
+    gone = place.drops.intersection(members)
     if not changed and not gone:
         return raw
     return msgspec.json.encode({name: value for name, value in (members | changed).items() if name not in gone})

@@ -4,9 +4,6 @@ What the provider's format has no words for is refused here, by its table, under
 """
 
 from collections.abc import Callable, Mapping
-from zlib import crc32
-
-import msgspec
 
 from trollproxy.chat import (
     FEATURES,
@@ -39,20 +36,24 @@ from trollproxy.wire.format import (
     Tongue,
     Whole,
 )
+from trollproxy.wire.passage import Passage
 from trollproxy.wire.sse import EventSplitter
 from trollproxy.wire.thoughts import Recollection, memories, with_thoughts
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class Told:
     """What a translation needs to know beyond the bytes."""
 
-    request_id: str
-    now_s: int
-    model: str  # the name that the client used
-    entry: Entry
+    __slots__ = ("entry", "model", "now_s", "request_id")
+
+    def __init__(self, *, request_id: str, now_s: int, model: str, entry: Entry) -> None:
+        self.request_id = request_id
+        self.now_s = now_s
+        self.model = model  # the name that the client used
+        self.entry = entry
 
 
-class Translation:
+class Translation(Passage):
     """One exchange between two formats. Used once, in the order of the methods."""
 
     __slots__ = ("_adaptation", "_asked", "_client", "_recollection", "_target", "_told", "upstream")
@@ -101,7 +102,7 @@ class Translation:
         reply = self._adaptation.restore_reply(self.upstream.tongue.read_reply(body, self._asked))
         self.remember(reply.choices)
         said = b"".join([said_in(part) for choice in reply.choices for part in choice.parts])
-        return Whole(reply.usage, len(said), crc32(said)), self._client.tongue.write_reply(reply, self._asked)
+        return Whole(reply.usage, said), self._client.tongue.write_reply(reply, self._asked)
 
     def remember(self, choices: tuple[Choice, ...]) -> None:
         for choice in choices:

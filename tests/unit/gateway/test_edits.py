@@ -9,6 +9,7 @@ from tests.fakes import FakeReply, streamed
 from tests.unit.gateway.house import ANSWER, COST, DONE, USAGE, House, ask, changed, play, whole
 from trollproxy.records import Endpoint, FilterRule
 from trollproxy.wire import ANTHROPIC
+from trollproxy.wire.format import Entry
 
 RULES = (
     FilterRule(pattern="Droid", replacement="agent"),
@@ -132,9 +133,7 @@ def test_a_count_shows_the_provider_no_words_either() -> None:
     async def scene(house: House) -> None:
         change(house, filters=RULES, endpoints={"anthropic": endpoint})
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Droid"}]}).encode()
-        request = house.request()
-        entry = msgspec.structs.replace(request.entry, operation="count_tokens")
-        counted = changed(request, format=ANTHROPIC, entry=entry)
+        counted = changed(house.request(), format=ANTHROPIC, entry=Entry(operation="count_tokens"))
         await house.pipeline().serve(counted, house.client, body)
         assert sent(house) == "agent"
 

@@ -32,7 +32,7 @@ RULES = NameRules(
     max_call_id=40,
     has_custom_tools=False,
 )
-CUSTOM = msgspec.structs.replace(RULES, has_custom_tools=True)
+CUSTOM = RULES._replace(has_custom_tools=True)
 
 
 def ask(*names: str, call_id: str = "c", **changes: Any) -> Request:

@@ -103,6 +103,8 @@ def test_a_body_that_cannot_be_edited_is_the_clients_fault() -> None:
         (rb'{"model":"a","mode\u006c":"b"}', True),
         (rb'{"\u006dodel":"a"}', True),
         (rb'{"\u006Dodel":"a"}', True),
+        (rb'{"model":"a","\u004dodel":"b"}', True),
+        (rb'{"model":"a","MODE\u004C":"b"}', True),
         (b'{"model":"a","tools":[{"model":"x"}]}', True),
     ],
 )
@@ -117,6 +119,15 @@ def test_every_spelling_of_model_is_noticed(escaped: list[int], is_upper: bool) 
     body = f'{{"model":"a","{name}":"b"}}'.encode()
     assert json.loads(body) == {"model": "b"}
     assert names_model_twice(body)
+
+
+words = st.sampled_from([b'"model"', b'"MoDel"', b"model", b'"', b"\\", b"\\u006", b"\\u00", b"4", b"6", b":", b"x"])
+
+
+@settings(deadline=None)
+@given(st.lists(words, max_size=12).map(b"".join))
+def test_what_names_a_model_twice_is_known_by_its_bytes(body: bytes) -> None:
+    assert names_model_twice(body) == (b"\\u006" in body or b"\\u004" in body or body.lower().count(b'"model"') != 1)
 
 
 def test_a_models_name_has_a_bound() -> None:

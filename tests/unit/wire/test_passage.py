@@ -56,6 +56,10 @@ def test_a_whole_event_passes_without_a_copy(name: FormatName) -> None:
     assert meter.feed(EVENTS[name][:20]) + meter.feed(EVENTS[name][20:]) == EVENTS[name]
 
 
+def facts(whole: Whole) -> tuple[object, ...]:
+    return whole.usage, whole.text_bytes, whole.text_crc
+
+
 def said(passage: Passage, answer: native.Said) -> Whole:
     return passage.read_whole(native.answer(VENDORS[passage.upstream.name], answer).pieces[0])[0]
 
@@ -73,7 +77,7 @@ ANSWERS = (
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_answer_is_known_again_and_told_from_any_other(way, name: FormatName) -> None:
     known = [said(way(name), answer) for answer in ANSWERS]
-    assert known == [said(way(name), answer) for answer in ANSWERS]
+    assert list(map(facts, known)) == [facts(said(way(name), answer)) for answer in ANSWERS]
     assert len({whole.text_crc for whole in known}) == len(ANSWERS)
 
 

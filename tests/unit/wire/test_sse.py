@@ -1,5 +1,6 @@
 """The splitter: any chunking gives the same events, no byte is lost, and what is held back is bounded."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -38,6 +39,15 @@ def test_an_event_ends_with_the_first_blank_line(data: bytes) -> None:
     for event in EventSplitter().feed(data):
         assert event.endswith(TERMINATORS)
         assert not any(end in event[:-1] for end in TERMINATORS)
+
+
+@settings(deadline=None)
+@given(streams)
+def test_events_end_where_the_specification_says(data: bytes) -> None:
+    ends = [0, *(match.end() for match in re.finditer(rb"\r?\n\r?\n", data))]
+    splitter = EventSplitter()
+    assert splitter.feed(data) == [data[a:b] for a, b in pairwise(ends)]
+    assert splitter.held == data[ends[-1] :]
 
 
 def test_byte_by_byte() -> None:

@@ -4,32 +4,20 @@ A client that talked to another vendor's model before replays that model's thoug
 signatures and would refuse the request over one that is not its own, so such blocks go; all other bytes stay.
 """
 
+import re
+
 import msgspec
 
+from trollproxy.wire.anthropic.shallow import BLOCK, BLOCKS, CONVERSATION
 from trollproxy.wire.body import decode_reply, replace_members
 from trollproxy.wire.envelope import unseal
 
-_HINT = b"trollproxy:"
-
-
-class _Request(msgspec.Struct):
-    messages: list[dict[str, msgspec.Raw]]
-
-
-class _Block(msgspec.Struct):
-    type: str | None = None
-    signature: str | None = None
-    data: str | None = None
-
-
-_REQUEST = msgspec.json.Decoder(_Request)
-_BLOCKS = msgspec.json.Decoder(list[msgspec.Raw])
-_BLOCK = msgspec.json.Decoder(_Block)
+_HINT = re.compile(b"trollproxy:")  # searches large bodies faster than `in` does
 
 
 def without_foreign(body: bytes) -> bytes:
     """The body itself where there is nothing foreign in it, which a search for the envelope mostly tells."""
-    request = decode_reply(_REQUEST, body) if _HINT in body else None
+    request = decode_reply(CONVERSATION, body) if _HINT.search(body) is not None else None
     if request is None:
         return body
     cleared = [_cleared(message) for message in request.messages]
@@ -42,7 +30,7 @@ def without_foreign(body: bytes) -> bytes:
 
 def _cleared(message: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     content = message.get("content", msgspec.Raw())
-    blocks = decode_reply(_BLOCKS, bytes(content)) if _HINT in bytes(content) else None
+    blocks = decode_reply(BLOCKS, bytes(content)) if _HINT.search(bytes(content)) is not None else None
     if blocks is None:
         return message
     own = [block for block in blocks if not _is_foreign(block)]
@@ -50,7 +38,7 @@ def _cleared(message: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
 
 
 def _is_foreign(raw: msgspec.Raw) -> bool:
-    block = decode_reply(_BLOCK, bytes(raw))
+    block = decode_reply(BLOCK, bytes(raw))
     if block is None or block.type not in {"thinking", "redacted_thinking"}:
         return False
     return unseal(block.signature or block.data or "", "anthropic").origin != "anthropic"

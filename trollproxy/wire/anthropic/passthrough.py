@@ -5,8 +5,7 @@ text length, message_stop, errors.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from zlib import crc32
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -14,9 +13,10 @@ from trollproxy.chat import Ask, FormatName
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.wire.anthropic.errors_out import error_body, error_event, error_status
 from trollproxy.wire.anthropic.foreign_thoughts import without_foreign
+from trollproxy.wire.anthropic.shallow import COUNT_REQUEST, EVENT, REPLY, REQUEST, Delta, Event, UsageObject
 from trollproxy.wire.anthropic.texts import TEXTS
 from trollproxy.wire.anthropic.tongue import AnthropicTongue
-from trollproxy.wire.anthropic.usage import UsageObject, overwrite, to_usage
+from trollproxy.wire.anthropic.usage import overwrite, to_usage
 from trollproxy.wire.body import (
     UNSAID,
     check_model,
@@ -26,54 +26,10 @@ from trollproxy.wire.body import (
     replace_members,
 )
 from trollproxy.wire.errors_in import stream_error
-from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
+from trollproxy.wire.format import Entry, Format, Headers, LimitState, Meter, Tongue, Whole
 from trollproxy.wire.sse import EVENT_STREAM, event_data
 
 DEFAULT_VERSION = "2023-06-01"  # what a client that names none was written against
-
-
-class _Request(msgspec.Struct, gc=False):
-    model: str
-    messages: list[msgspec.Raw]
-    max_tokens: int
-    stream: bool | None = None
-
-
-class _CountRequest(msgspec.Struct, gc=False):
-    model: str
-    messages: list[msgspec.Raw]
-
-
-class _Delta(msgspec.Struct, gc=False):
-    """A piece of a block, or a whole one."""
-
-    text: str | None = None
-    thinking: str | None = None
-    partial_json: str | None = None
-    input: msgspec.Raw = UNSAID
-
-
-class _Message(msgspec.Struct, gc=False):
-    usage: UsageObject | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    type: str
-    message: _Message | None = None
-    usage: UsageObject | None = None
-    delta: _Delta | None = None
-    error: msgspec.Raw = msgspec.Raw()
-
-
-class _Reply(msgspec.Struct, gc=False):
-    content: list[_Delta]
-    usage: UsageObject | None = None
-
-
-_REQUEST = msgspec.json.Decoder(_Request)
-_COUNT_REQUEST = msgspec.json.Decoder(_CountRequest)
-_EVENT = msgspec.json.Decoder(_Event)
-_REPLY = msgspec.json.Decoder(_Reply)
 
 
 class _MessagesMeter(Meter):
@@ -87,7 +43,7 @@ class _MessagesMeter(Meter):
         data = event_data(event)
         if not data:
             return True
-        decoded = decode_reply(_EVENT, data)
+        decoded = decode_reply(EVENT, data)
         if decoded is None:
             self.error = UpstreamBroken("The provider sent a stream event that is not of its format.")
             return False
@@ -100,7 +56,7 @@ class _MessagesMeter(Meter):
     def write_error(self, error: GatewayError, request_id: str) -> bytes:
         return error_event(error, request_id)
 
-    def _take(self, event: _Event) -> None:
+    def _take(self, event: Event) -> None:
         if event.type == "content_block_delta":
             if event.delta is not None:
                 self.hear(_said_in(event.delta))
@@ -113,18 +69,21 @@ class _MessagesMeter(Meter):
             self.is_usage_final = event.type == "message_delta"
 
 
-class Anthropic:
+class Anthropic(Format):
     """The format's entry in FORMATS."""
 
-    name: FormatName = "anthropic"
-    tongue: Tongue = AnthropicTongue()
-    texts = TEXTS
-    keep_alive = b'event: ping\ndata: {"type": "ping"}\n\n'
+    __slots__ = ("keep_alive", "name", "texts", "tongue")
+
+    def __init__(self) -> None:
+        self.name: FormatName = "anthropic"
+        self.tongue: Tongue = AnthropicTongue()
+        self.texts = TEXTS
+        self.keep_alive = b'event: ping\ndata: {"type": "ping"}\n\n'
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:
         if entry.operation == "count_tokens":
             return _read_count_ask(body)
-        request = decode_request(_REQUEST, body)
+        request = decode_request(REQUEST, body)
         check_model(request.model)
         _require_messages(request.messages)
         if request.max_tokens < 0:
@@ -156,12 +115,12 @@ class Anthropic:
         return EVENT_STREAM
 
     def read_whole(self, body: bytes) -> Whole:
-        reply = decode_reply(_REPLY, body)
+        reply = decode_reply(REPLY, body)
         if reply is None:
             raise UpstreamBroken("The provider's answer is not of its format.")
         usage = to_usage(reply.usage) if reply.usage is not None else None
-        said = b"".join(map(_said_in, reply.content))
-        return Whole(usage, len(said), crc32(said))
+        said = b"".join([_said_in(block) for block in reply.content])
+        return Whole(usage, said)
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error_status(error), error_body(error, request_id)
@@ -170,17 +129,17 @@ class Anthropic:
         return ("request-id", request_id)
 
     def limit_headers(self, state: LimitState) -> Headers:
-        reset = datetime.fromtimestamp(state.now_s, UTC) + timedelta(seconds=state.reset_s)
+        reset = datetime.fromtimestamp(state.now_s + state.reset_s, UTC).isoformat(timespec="seconds")
         return [
             ("anthropic-ratelimit-requests-limit", str(state.limit)),
             ("anthropic-ratelimit-requests-remaining", str(state.remaining)),
-            ("anthropic-ratelimit-requests-reset", reset.strftime("%Y-%m-%dT%H:%M:%SZ")),
+            ("anthropic-ratelimit-requests-reset", reset.replace("+00:00", "Z")),
         ]
 
 
 def _read_count_ask(body: bytes) -> Ask:
     """The view of a count_tokens request, which generates nothing."""
-    request = decode_request(_COUNT_REQUEST, body)
+    request = decode_request(COUNT_REQUEST, body)
     check_model(request.model)
     _require_messages(request.messages)
     return Ask(model=request.model, max_output_tokens=0)
@@ -191,9 +150,9 @@ def _require_messages(messages: list[msgspec.Raw]) -> None:
         raise InvalidRequest("`messages` must hold at least one message.", param="messages")
 
 
-def _said_in(delta: _Delta) -> bytes:
+def _said_in(delta: Delta) -> bytes:
     """The answer itself."""
-    if delta.text and delta.input is UNSAID and not delta.thinking and not delta.partial_json:
-        return delta.text.encode()
-    said = (delta.text or "") + (delta.thinking or "") + (delta.partial_json or "")
-    return said.encode() + bytes(delta.input)
+    text, thinking, arguments, whole = delta.text, delta.thinking, delta.partial_json, delta.input
+    if text and whole is UNSAID and not thinking and not arguments:
+        return text.encode()
+    return ((text or "") + (thinking or "") + (arguments or "")).encode() + bytes(whole)

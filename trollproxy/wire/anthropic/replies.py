@@ -17,7 +17,8 @@ from trollproxy.chat import (
 )
 from trollproxy.errors import UpstreamBroken
 from trollproxy.wire.anthropic.citations import read_citations, write_citation
-from trollproxy.wire.anthropic.usage import UsageObject, tier_of, to_usage, usage_object
+from trollproxy.wire.anthropic.shallow import UsageObject
+from trollproxy.wire.anthropic.usage import tier_of, to_usage, usage_object
 from trollproxy.wire.body import as_object, decode_reply
 from trollproxy.wire.envelope import seal
 from trollproxy.wire.format import Asked

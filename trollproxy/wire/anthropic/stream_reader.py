@@ -27,7 +27,8 @@ from trollproxy.chat import (
 from trollproxy.errors import UpstreamBroken
 from trollproxy.wire.anthropic.citations import read_citations
 from trollproxy.wire.anthropic.replies import StopDetails, call_id_of, finish_of
-from trollproxy.wire.anthropic.usage import UsageObject, overwrite, to_usage
+from trollproxy.wire.anthropic.shallow import UsageObject
+from trollproxy.wire.anthropic.usage import overwrite, to_usage
 from trollproxy.wire.body import decode_reply
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Asked

@@ -9,41 +9,8 @@ from collections.abc import Iterable
 import msgspec
 
 from trollproxy.chat import Usage
+from trollproxy.wire.anthropic.shallow import Iteration, UsageObject
 from trollproxy.wire.body import count_of
-
-
-class CacheCreation(msgspec.Struct, gc=False):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
-
-
-class ServerTools(msgspec.Struct, gc=False):
-    web_search_requests: int | None = None
-
-
-class OutputDetails(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
-
-
-class Iteration(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_creation: CacheCreation | None = None
-
-
-class UsageObject(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_creation: CacheCreation | None = None
-    server_tool_use: ServerTools | None = None
-    output_tokens_details: OutputDetails | None = None
-    iterations: list[Iteration] | None = None
-    service_tier: str | None = None
-    speed: str | None = None
 
 
 def overwrite(known: UsageObject, given: UsageObject) -> UsageObject:

@@ -7,7 +7,7 @@ from trollproxy.wire.body import UNSAID, ChoiceIndex
 from trollproxy.wire.gemini.grounding import CitationMetadata, GroundingMetadata
 from trollproxy.wire.gemini.partial_args import PartialArg
 from trollproxy.wire.gemini.scores import LogprobsResult
-from trollproxy.wire.gemini.usage import UsageMetadata
+from trollproxy.wire.gemini.shallow import UsageMetadata
 
 
 class FunctionCall(msgspec.Struct, gc=False, rename="camel"):

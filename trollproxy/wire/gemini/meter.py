@@ -4,70 +4,23 @@ There is no last event: the answer is over when each of its candidates has a rea
 carries the last reason is held back until then, so that the charge is made before a client can know the answer whole.
 """
 
-import msgspec
-
 from trollproxy.errors import GatewayError, UpstreamBroken
-from trollproxy.wire.body import UNSAID, decode_reply, is_said
+from trollproxy.wire.body import decode_reply, is_said
 from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Meter
 from trollproxy.wire.gemini.errors_out import error_object
 from trollproxy.wire.gemini.events import framing, is_plain, last_words, read_event
-from trollproxy.wire.gemini.usage import UsageMetadata, read_usage
+from trollproxy.wire.gemini.shallow import ANSWER, ANSWERS, Answer, Part
+from trollproxy.wire.gemini.usage import read_usage
 
 _MEDIA_BYTES = 5_160  # an image is billed as 1,290 tokens, whatever the size of its base64
-
-
-class _Call(msgspec.Struct, rename="camel", gc=False):
-    name: str | None = None
-    args: msgspec.Raw = UNSAID
-    partial_args: msgspec.Raw = UNSAID
-
-
-class _Part(msgspec.Struct, rename="camel", gc=False):
-    text: str | None = None
-    function_call: _Call | None = None
-    inline_data: msgspec.Raw = UNSAID
-    executable_code: msgspec.Raw = UNSAID
-    code_execution_result: msgspec.Raw = UNSAID
-
-
-class _Content(msgspec.Struct, gc=False):
-    parts: list[_Part] | None = None
-
-
-class _Grounding(msgspec.Struct, rename="camel", gc=False):
-    web_search_queries: list[str] | None = None
-
-
-class _Candidate(msgspec.Struct, rename="camel", gc=False):
-    content: _Content | None = None
-    finish_reason: str | None = None
-    index: int | None = None
-    grounding_metadata: _Grounding | None = None
-
-
-class _Feedback(msgspec.Struct, rename="camel", gc=False):
-    block_reason: str | None = None
-
-
-class Answer(msgspec.Struct, rename="camel", gc=False):
-    """A whole answer, or one chunk of a stream: they have one shape."""
-
-    candidates: list[_Candidate] | None = None
-    usage_metadata: UsageMetadata | None = None
-    prompt_feedback: _Feedback | None = None
-    error: msgspec.Raw = UNSAID
-
-
-ANSWER = msgspec.json.Decoder(Answer)
-_ANSWERS = msgspec.json.Decoder(list[Answer])
 
 
 def read_answer(data: bytes) -> Answer | None:
     """An error in a stream may come as an array of one."""
     if not data.startswith(b"["):
         return decode_reply(ANSWER, data)
-    answers = decode_reply(_ANSWERS, data)
+    answers = decode_reply(ANSWERS, data)
     return answers[0] if answers else None
 
 
@@ -87,8 +40,8 @@ def said_by(answer: Answer) -> tuple[int, bytes]:
 
 
 def searches_of(answer: Answer) -> int:
-    grounds = (candidate.grounding_metadata for candidate in answer.candidates or ())
-    return sum(len(ground.web_search_queries or ()) for ground in grounds if ground)
+    grounds = [candidate.grounding_metadata for candidate in answer.candidates or ()]
+    return sum([len(ground.web_search_queries or ()) for ground in grounds if ground])
 
 
 class GenerateMeter(Meter):
@@ -170,7 +123,7 @@ class GenerateMeter(Meter):
         self.is_usage_final = self.usage is not None and self.may_end
 
 
-def _said_in(part: _Part) -> tuple[int, bytes]:
+def _said_in(part: Part) -> tuple[int, bytes]:
     call = part.function_call
     if part.text is not None:
         said = part.text.encode()

@@ -7,17 +7,17 @@ them.
 
 import re
 from collections.abc import Mapping
-from zlib import crc32
 
 import msgspec
 
 from trollproxy.chat import Ask, FormatName
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
-from trollproxy.wire.body import check_model, decode_reply, decode_request, replace_members
-from trollproxy.wire.format import Entry, Headers, LimitState, StreamMeter, Whole
+from trollproxy.wire.body import check_model, decode_reply, decode_request, may_spell_model, replace_members
+from trollproxy.wire.format import Entry, Format, Headers, LimitState, StreamMeter, Tongue, Whole
 from trollproxy.wire.gemini.errors_out import error_object
 from trollproxy.wire.gemini.foreign_signatures import without_foreign
-from trollproxy.wire.gemini.meter import ANSWER, GenerateMeter, said_by, searches_of
+from trollproxy.wire.gemini.meter import GenerateMeter, said_by, searches_of
+from trollproxy.wire.gemini.shallow import ANSWER, COUNT_REQUEST, REQUEST, Request
 from trollproxy.wire.gemini.texts import TEXTS
 from trollproxy.wire.gemini.tongue import GeminiTongue
 from trollproxy.wire.gemini.usage import read_usage
@@ -30,58 +30,37 @@ _MAX_CANDIDATES = 8  # the vendor's own bound
 _ARRAY = "application/json; charset=utf-8"
 
 
-class _Limits(msgspec.Struct, rename="camel", gc=False):
-    """The vendor takes the names of its protocol buffers as well as those of its JSON."""
-
-    max_output_tokens: int | None = None
-    candidate_count: int | None = None
-    snake_output_tokens: int | None = msgspec.field(name="max_output_tokens", default=None)
-    snake_count: int | None = msgspec.field(name="candidate_count", default=None)
-
-
-class _Request(msgspec.Struct, rename="camel", gc=False):
-    contents: msgspec.Raw = msgspec.Raw()
-    generation_config: _Limits | None = None
-    snake_config: _Limits | None = msgspec.field(name="generation_config", default=None)
-    model: str | None = None
-
-
-class _CountRequest(msgspec.Struct, rename="camel"):
-    contents: msgspec.Raw = msgspec.Raw()
-    generate_content_request: _Request | None = None
-    snake_request: _Request | None = msgspec.field(name="generate_content_request", default=None)
-
-
-_REQUEST = msgspec.json.Decoder(_Request)
-_COUNT_REQUEST = msgspec.json.Decoder(_CountRequest)
 _EMPTY = (b"", b"null", b"[]", b"{}")
 
 
-class Gemini:
+class Gemini(Format):
     """The format's entry in FORMATS."""
 
-    name: FormatName = "gemini"
-    keep_alive = b"\n"  # a bare blank line: the vendor's Python client breaks on anything else
-    tongue = GeminiTongue()
-    texts = TEXTS
+    __slots__ = ("keep_alive", "name", "texts", "tongue")
+
+    def __init__(self) -> None:
+        self.name: FormatName = "gemini"
+        self.tongue: Tongue = GeminiTongue()
+        self.texts = TEXTS
+        self.keep_alive = b"\n"  # a bare blank line: the vendor's Python client breaks on anything else
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:
         """Where the path names no model (/v1/generate), the body does."""
         if entry.operation == "count_tokens":
             return _read_count_ask(body, entry)
-        request = decode_request(_REQUEST, body)
+        request = decode_request(REQUEST, body)
         model = _model_of(entry, request.model)
         _require_contents(request.contents)
         limit, choices = _limits_of(request)
         return Ask(model=model, stream=entry.stream, max_output_tokens=limit, choices=choices)
 
     def prepare(self, body: bytes, ask: Ask, upstream_model: str) -> bytes:  # noqa: ARG002 - the path names the model
-        r"""The bytes as they came, unless they name a model too (the provider must run what we priced) or hold what
+        """The bytes as they came, unless they name a model too (the provider must run what we priced) or hold what
         other vendors signed.
 
-        Escapes can spell `model` so that it is not seen (\u006d); the few bodies with one are looked at in full.
+        Escapes can spell `model` so that it is not seen; the few bodies with one are looked at in full.
         """
-        if _MODEL_MEMBER.search(body) is not None or (b"\\" in body and b"\\u006" in body):
+        if _MODEL_MEMBER.search(body) is not None or may_spell_model(body):
             body = _without_model(body, upstream_model)
         return without_foreign(body, upstream_model)
 
@@ -113,7 +92,9 @@ class Gemini:
         counted = answer.usage_metadata
         usage = read_usage(counted, tool_requests=searches_of(answer)) if counted is not None else None
         text_bytes, said = said_by(answer)
-        return Whole(usage, text_bytes, crc32(said))
+        whole = Whole(usage, said)
+        whole.text_bytes = text_bytes  # media count as what they are billed as
+        return whole
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error.status, msgspec.json.encode(error_object(error, request_id))
@@ -138,7 +119,7 @@ def _require_contents(contents: msgspec.Raw) -> None:
         raise InvalidRequest("`contents` must hold at least one content.", param="contents")
 
 
-def _limits_of(request: _Request) -> tuple[int | None, int]:
+def _limits_of(request: Request) -> tuple[int | None, int]:
     """The output limit and the number of candidates: the largest, where several spellings say several."""
     limit, count = None, 1
     for spelt in (request.generation_config, request.snake_config):
@@ -149,7 +130,7 @@ def _limits_of(request: _Request) -> tuple[int | None, int]:
 
 
 def _larger(*limits: int | None) -> int | None:
-    return max((limit for limit in limits if limit is not None), default=None)
+    return max([limit for limit in limits if limit is not None], default=None)
 
 
 def _limit_of(limit: int | None) -> int | None:
@@ -167,7 +148,7 @@ def _count_of(count: int | None) -> int:
 
 def _read_count_ask(body: bytes, entry: Entry) -> Ask:
     """The view of a countTokens request, which generates nothing."""
-    request = decode_request(_COUNT_REQUEST, body)
+    request = decode_request(COUNT_REQUEST, body)
     inner = request.generate_content_request or request.snake_request
     _require_contents(inner.contents if inner is not None else request.contents)
     return Ask(model=_model_of(entry, inner.model if inner else None), max_output_tokens=0)

@@ -4,21 +4,9 @@ The prompt's count includes what came from a cache, and excludes what tools put 
 apart from the answer.
 """
 
-import msgspec
-
 from trollproxy.chat import Usage
 from trollproxy.wire.body import count_of
-
-
-class UsageMetadata(msgspec.Struct, rename="camel", gc=False):
-    prompt_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-    total_token_count: int | None = None
-    traffic_type: str | None = None
-
+from trollproxy.wire.gemini.shallow import UsageMetadata
 
 TIERS = {"ON_DEMAND_FLEX": "flex", "ON_DEMAND_PRIORITY": "priority"}
 _TRAFFIC = {tier: traffic for traffic, tier in TIERS.items()}

@@ -5,14 +5,12 @@ without a usage event cannot be billed exactly, so one is always asked for and k
 """
 
 from collections.abc import Mapping
-from zlib import crc32
 
 import msgspec
 
 from trollproxy.chat import Ask, FormatName
 from trollproxy.errors import GatewayError, InvalidRequest, UpstreamBroken
 from trollproxy.wire.body import (
-    UNSAID,
     check_model,
     decode_reply,
     decode_request,
@@ -22,71 +20,13 @@ from trollproxy.wire.body import (
     replace_members,
 )
 from trollproxy.wire.errors_in import stream_error
-from trollproxy.wire.format import Entry, Headers, LimitState, Meter, Tongue, Whole
-from trollproxy.wire.openai_chat.answers import Said, UsageObject, read_usage, to_usage
+from trollproxy.wire.format import Entry, Format, Headers, LimitState, Meter, Tongue, Whole
 from trollproxy.wire.openai_chat.errors_out import error_body, error_event
+from trollproxy.wire.openai_chat.shallow import ANY_STREAM_OPTIONS, CHUNK, ODDLY_COUNTED, REPLY, REQUEST, Chunk, Delta
 from trollproxy.wire.openai_chat.texts import TEXTS
 from trollproxy.wire.openai_chat.tongue import ChatTongue
+from trollproxy.wire.openai_chat.usage import read_usage, to_usage
 from trollproxy.wire.sse import EVENT_STREAM, event_data
-
-
-class _StreamOptions(msgspec.Struct, gc=False):
-    include_usage: bool | None = None
-
-
-class _Request(msgspec.Struct, gc=False):
-    model: str
-    messages: list[msgspec.Raw]
-    stream: bool | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    stream_options: _StreamOptions | None = None
-    n: int | None = None
-
-
-class _Call(msgspec.Struct, gc=False):
-    function: Said | None = None
-    custom: Said | None = None
-
-
-class _Delta(msgspec.Struct, gc=False):
-    """What is counted of `answers.Delta`, no more: an odd member elsewhere must not end a stream that only passes."""
-
-    content: str | list[msgspec.Raw] | None = None  # a list of parts: rare, and counted as it stands
-    refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None  # the same, as others call it; who sends both says it twice
-    tool_calls: list[_Call] | None = None
-    function_call: Said | None = None
-
-
-class _ChunkChoice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    choices: list[_ChunkChoice] | None = None
-    usage: msgspec.Raw = UNSAID
-    error: msgspec.Raw = UNSAID
-
-
-class _Choice(msgspec.Struct, gc=False):
-    message: _Delta | None = None
-
-
-class _Reply(msgspec.Struct, gc=False):
-    choices: list[_Choice]
-
-
-class _CountedReply(_Reply, gc=False):
-    usage: UsageObject | None = None
-
-
-_REQUEST = msgspec.json.Decoder(_Request)
-_CHUNK = msgspec.json.Decoder(_Chunk)
-_REPLY = msgspec.json.Decoder(_CountedReply)
-_ODDLY_COUNTED = msgspec.json.Decoder(_Reply)
 
 
 class _ChatMeter(Meter):
@@ -103,58 +43,64 @@ class _ChatMeter(Meter):
         if data == b"[DONE]":
             self.is_complete = True
             return True
-        chunk = decode_reply(_CHUNK, data)
+        chunk = decode_reply(CHUNK, data)
         if chunk is None:
             self.error = UpstreamBroken("The provider sent a stream event that is not of its format.")
             return False
         return self._read_chunk(chunk)
 
-    def _read_chunk(self, chunk: _Chunk) -> bool:
+    def _read_chunk(self, chunk: Chunk) -> bool:
         if is_said(chunk.error):
             self.error = stream_error(bytes(chunk.error))
             return False
-        for choice in chunk.choices or ():
-            if choice.delta is not None:
-                self.hear(_said_in(choice.delta))
+        choices, usage = chunk.choices, chunk.usage
+        for choice in choices or ():
+            delta = choice.delta
+            if delta is not None:
+                self.hear(_said_in(delta))
             if choice.finish_reason:
                 self.may_end = True
-        if not is_said(chunk.usage):
+        if not is_said(usage):
             return True
-        self.usage = read_usage(chunk.usage) or self.usage
-        self.is_usage_final = self.usage is not None and (self.may_end or not chunk.choices)
-        return self._wants_usage or bool(chunk.choices)
+        self.usage = read_usage(usage) or self.usage
+        self.is_usage_final = self.usage is not None and (self.may_end or not choices)
+        return self._wants_usage or bool(choices)
 
     def write_error(self, error: GatewayError, request_id: str) -> bytes:
         return error_event(error, request_id)
 
 
-class OpenAIChat:
+class OpenAIChat(Format):
     """The format's entry in FORMATS."""
 
-    name: FormatName = "openai_chat"
-    tongue: Tongue = ChatTongue()
-    texts = TEXTS
-    keep_alive = b": ping\n\n"  # a comment: the vendor's SDKs break on an event without data
+    __slots__ = ("keep_alive", "name", "texts", "tongue")
+
+    def __init__(self) -> None:
+        self.name: FormatName = "openai_chat"
+        self.tongue: Tongue = ChatTongue()
+        self.texts = TEXTS
+        self.keep_alive = b": ping\n\n"  # a comment: the vendor's SDKs break on an event without data
 
     def read_ask(self, body: bytes, entry: Entry) -> Ask:
         assert entry.operation == "generate", "the dialect has no other"
-        request = decode_request(_REQUEST, body)
-        check_model(request.model)
+        request = decode_request(REQUEST, body)
+        model, is_stream, options, choices = request.model, request.stream, request.stream_options, request.n
+        check_model(model)
         if not request.messages:
             raise InvalidRequest("`messages` must hold at least one message.", param="messages")
-        options = request.stream_options
-        limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+        name, limit = "max_completion_tokens", request.max_completion_tokens
+        if limit is None:
+            name, limit = "max_tokens", request.max_tokens
         if limit is not None and limit < 1:
-            name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
             raise InvalidRequest(f"`{name}` must be at least 1.", param=name)
-        if request.n is not None and not 1 <= request.n <= _MAX_CHOICES:
+        if choices is not None and not 1 <= choices <= _MAX_CHOICES:
             raise InvalidRequest(f"`n` must be between 1 and {_MAX_CHOICES}.", param="n")
         return Ask(
-            model=request.model,
-            stream=bool(request.stream),
+            model=model,
+            stream=bool(is_stream),
             max_output_tokens=limit,
-            wants_usage=not request.stream or bool(options and options.include_usage),
-            choices=request.n or 1,
+            wants_usage=not is_stream or bool(options and options.include_usage),
+            choices=choices or 1,
         )
 
     def prepare(self, body: bytes, ask: Ask, upstream_model: str) -> bytes:
@@ -181,13 +127,13 @@ class OpenAIChat:
         return EVENT_STREAM
 
     def read_whole(self, body: bytes) -> Whole:
-        counted = decode_reply(_REPLY, body)
-        reply = counted or decode_reply(_ODDLY_COUNTED, body)
+        counted = decode_reply(REPLY, body)
+        reply = counted or decode_reply(ODDLY_COUNTED, body)
         if reply is None:
             raise UpstreamBroken("The provider's answer is not of its format.")
         usage = to_usage(counted.usage) if counted is not None and counted.usage is not None else None
         said = b"".join([_said_in(choice.message) for choice in reply.choices if choice.message is not None])
-        return Whole(usage, len(said), crc32(said))
+        return Whole(usage, said)
 
     def write_error(self, error: GatewayError, request_id: str) -> tuple[int, bytes]:
         return error.status, error_body(error, request_id)
@@ -206,19 +152,12 @@ class OpenAIChat:
 _MAX_CHOICES = 128  # the vendor's own bound
 
 
-class _AnyStreamOptions(msgspec.Struct):
-    stream_options: dict[str, msgspec.Raw] | None = None
-
-
-_ANY_STREAM_OPTIONS = msgspec.json.Decoder(_AnyStreamOptions)
-
-
 def _stream_options(body: bytes) -> dict[str, msgspec.Raw]:
     """The client's other stream options, which stay as they are."""
-    return decode_request(_ANY_STREAM_OPTIONS, body).stream_options or {}
+    return decode_request(ANY_STREAM_OPTIONS, body).stream_options or {}
 
 
-def _said_in(delta: _Delta) -> bytes:
+def _said_in(delta: Delta) -> bytes:
     """The answer itself."""
     content = delta.content
     words = content.encode() if isinstance(content, str) else b"".join(map(bytes, content or ()))
@@ -230,10 +169,10 @@ def _said_in(delta: _Delta) -> bytes:
     return words
 
 
-def _called_in(delta: _Delta) -> bytes:
+def _called_in(delta: Delta) -> bytes:
     called = [delta.function_call]
     for call in delta.tool_calls or ():
         called += (call.function, call.custom)
     return b"".join(
-        (said.name or "").encode() + inside(said.arguments) + (said.input or "").encode() for said in called if said
+        [(said.name or "").encode() + inside(said.arguments) + (said.input or "").encode() for said in called if said]
     )

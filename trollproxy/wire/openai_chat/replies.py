@@ -22,6 +22,7 @@ from trollproxy.wire.data_urls import write_data_url
 from trollproxy.wire.format import Asked
 from trollproxy.wire.openai_chat import answers
 from trollproxy.wire.openai_chat.answers import Delta, Logprobs
+from trollproxy.wire.openai_chat.usage import read_usage, write_usage
 
 Members = dict[str, object]
 
@@ -51,7 +52,7 @@ def read_reply(body: bytes, asked: Asked) -> Reply:
         reply_id=read.id or "",
         model=read.model or "",
         choices=tuple(_read_choice(choice, asked) for choice in read.choices),
-        usage=answers.read_usage(read.usage),
+        usage=read_usage(read.usage),
         tier=None if read.service_tier in (None, "auto", "default") else read.service_tier,
     )
 
@@ -90,7 +91,7 @@ def write_reply(reply: Reply, asked: Asked) -> bytes:
         "choices": [_write_choice(choice, number) for number, choice in enumerate(reply.choices)],
     }
     if reply.usage is not None:
-        members["usage"] = answers.write_usage(reply.usage)
+        members["usage"] = write_usage(reply.usage)
     if reply.tier is not None:
         members["service_tier"] = reply.tier
     return msgspec.json.encode(members)

@@ -29,6 +29,7 @@ from trollproxy.wire.errors_in import stream_error
 from trollproxy.wire.format import Asked
 from trollproxy.wire.openai_chat import answers
 from trollproxy.wire.openai_chat.answers import Call, Delta, Logprobs
+from trollproxy.wire.openai_chat.usage import read_usage
 from trollproxy.wire.sse import event_data
 
 
@@ -266,7 +267,7 @@ class ChatReader:
             if choice.index not in self._choices:
                 self._choices[choice.index] = _ChoiceReader(choice.index, self._numbers)
             yield from self._choices[choice.index].read(choice)
-        usage = answers.read_usage(chunk.usage) if is_said(chunk.usage) else None
+        usage = read_usage(chunk.usage) if is_said(chunk.usage) else None
         if usage is not None and self._is_started:
             has_all = all(choice.may_finish for choice in self._choices.values())
             yield Counted(usage=usage, is_final=has_all or not chunk.choices)

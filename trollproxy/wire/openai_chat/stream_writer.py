@@ -31,6 +31,7 @@ from trollproxy.wire.format import Asked
 from trollproxy.wire.openai_chat import answers
 from trollproxy.wire.openai_chat.errors_out import error_event
 from trollproxy.wire.openai_chat.replies import media_words
+from trollproxy.wire.openai_chat.usage import write_usage
 
 
 class _SaidCall:
@@ -212,7 +213,7 @@ class ChatWriter:
         done = b"data: [DONE]\n\n"
         if self._usage is None or not self._asked.request.wants_usage:
             return done
-        return _data({**self._head, "choices": [], "usage": answers.write_usage(self._usage)}) + done
+        return _data({**self._head, "choices": [], "usage": write_usage(self._usage)}) + done
 
     def _chunk(
         self, delta: dict[str, object], *, choice: int, finish: str | None = None, logprobs: object = None

@@ -95,7 +95,7 @@ def read_reply(body: bytes) -> Reply:
         reply_id=response.id,
         model=response.model,
         choices=(Choice(parts=parts, finish=finish),),
-        usage=read_usage(bytes(response.usage), bytes(response.tool_usage)),
+        usage=read_usage(response.usage, response.tool_usage),
         tier=response.service_tier if response.service_tier not in out.ORDINARY else None,
     )
 

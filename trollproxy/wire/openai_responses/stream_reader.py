@@ -287,7 +287,7 @@ class ResponsesReader:
         finish = read_finish(response, tuple(self._said))
         events += [event for place in {item for item, _ in self._parts} for event in self._close(place)]
         events.append(Finished(finish=finish))
-        usage = read_usage(bytes(response.usage), bytes(response.tool_usage))
+        usage = read_usage(response.usage, response.tool_usage)
         if usage is not None:
             events.append(Counted(usage=usage, is_final=True))
         return [*events, Ended()]

@@ -7,52 +7,19 @@ import msgspec
 
 from trollproxy.chat import Usage
 from trollproxy.wire.body import count_of, decode_reply
+from trollproxy.wire.openai_responses.shallow import TOOL_USAGE, USAGE, InputDetails, ToolUsage, UsageObject
 
 
-class _Lifetimes(msgspec.Struct, frozen=True, gc=False):
-    ttl_30m_tokens: int | None = None
-    ttl_12h_tokens: int | None = None
-
-
-class _InputDetails(msgspec.Struct, frozen=True, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    cache_write_tokens_details: _Lifetimes | None = None
-
-
-class _OutputDetails(msgspec.Struct, frozen=True, gc=False):
-    reasoning_tokens: int | None = None
-
-
-class UsageObject(msgspec.Struct, frozen=True, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
-
-
-class _Searches(msgspec.Struct, frozen=True, gc=False):
-    num_requests: int | None = None
-
-
-class ToolUsage(msgspec.Struct, frozen=True, gc=False):
-    web_search: _Searches | None = None
-
-
-_USAGE = msgspec.json.Decoder(UsageObject | None)
-_TOOL_USAGE = msgspec.json.Decoder(ToolUsage | None)
-
-
-def read_usage(usage: bytes, tool_usage: bytes) -> Usage | None:
+def read_usage(usage: msgspec.Raw, tool_usage: msgspec.Raw) -> Usage | None:
     """Given the JSON of a response's `usage` and `tool_usage`; None where nothing is told."""
-    told = decode_reply(_USAGE, usage) if usage else None
+    told = decode_reply(USAGE, usage) if usage else None
     if told is None:
         return None
     return to_usage(told, read_tools(tool_usage))
 
 
-def read_tools(tool_usage: bytes | msgspec.Raw) -> ToolUsage | None:
-    return decode_reply(_TOOL_USAGE, tool_usage) if tool_usage else None
+def read_tools(tool_usage: msgspec.Raw) -> ToolUsage | None:
+    return decode_reply(TOOL_USAGE, tool_usage) if tool_usage else None
 
 
 def to_usage(told: UsageObject, tools: ToolUsage | None) -> Usage:
@@ -74,7 +41,7 @@ def to_usage(told: UsageObject, tools: ToolUsage | None) -> Usage:
     )
 
 
-def _written(given: _InputDetails) -> tuple[int, int]:
+def _written(given: InputDetails) -> tuple[int, int]:
     """What was written for 30 minutes, which is the vendor's default where it does not say, and for 12 hours."""
     split = given.cache_write_tokens_details
     if split is None:

@@ -287,7 +287,7 @@ def test_headers() -> None:
     named = {"anthropic-version": "2026-10-21", "anthropic-beta": "a,b"}
     assert ANTHROPIC.forward_headers(named) == [*named.items()]
     assert ANTHROPIC.request_id_header("r") == ("request-id", "r")
-    assert ANTHROPIC.limit_headers(LimitState(300, 7, 90.0, 1_760_011_200.0)) == [
+    assert ANTHROPIC.limit_headers(LimitState(300, 7, 90.0, now_s=1_760_011_200.0)) == [
         ("anthropic-ratelimit-requests-limit", "300"),
         ("anthropic-ratelimit-requests-remaining", "7"),
         ("anthropic-ratelimit-requests-reset", "2025-10-09T12:01:30Z"),

@@ -25,9 +25,10 @@ from trollproxy.chat import (
 from trollproxy.wire.anthropic.replies import read_reply, write_reply
 from trollproxy.wire.anthropic.requests_in import read_request
 from trollproxy.wire.anthropic.requests_out import write_request
+from trollproxy.wire.anthropic.shallow import UsageObject
 from trollproxy.wire.anthropic.stream_reader import MessagesReader
 from trollproxy.wire.anthropic.stream_writer import MessagesWriter
-from trollproxy.wire.anthropic.usage import UsageObject, to_usage, usage_object
+from trollproxy.wire.anthropic.usage import to_usage, usage_object
 from trollproxy.wire.format import Entry, Target
 from trollproxy.wire.sse import EventSplitter
 

@@ -8,8 +8,9 @@ from tests.unit.wire.gemini.lines import TONGUE, asked, read_stream, write_strea
 from tests.unit.wire.strategies import BASE64, Dialect, replies, requests, usages
 from trollproxy.chat import Reasoning, State, Usage, collect, events_of
 from trollproxy.wire.format import Entry, Target
+from trollproxy.wire.gemini.shallow import UsageMetadata
 from trollproxy.wire.gemini.signatures import read_signature
-from trollproxy.wire.gemini.usage import UsageMetadata, read_usage, write_usage
+from trollproxy.wire.gemini.usage import read_usage, write_usage
 from trollproxy.wire.sse import EventSplitter
 
 OWN = st.none() | BASE64.map(lambda data: State("gemini", data))

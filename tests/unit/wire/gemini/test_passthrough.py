@@ -94,6 +94,7 @@ class TestAsk:
 
     def test_a_model_spelt_with_an_escape_is_found(self):
         assert GEMINI.prepare(b'{"\\u006dodel":"x","contents":[{}]}', ASK, "y") == b'{"contents":[{}]}'
+        assert GEMINI.prepare(b'{"\\u004dodel":"x","contents":[{}]}', ASK, "y") == b'{"contents":[{}]}'
 
 
 class TestPath:
@@ -126,7 +127,7 @@ class TestHeaders:
 
     def test_the_rest(self):
         assert GEMINI.request_id_header("req_1") == ("x-request-id", "req_1")
-        assert GEMINI.limit_headers(LimitState(1, 1, 1.0, 1.0)) == []
+        assert GEMINI.limit_headers(LimitState(1, 1, 1.0, now_s=1.0)) == []
         assert GEMINI.stream_type(Entry(is_array=True)).startswith("application/json")
         assert GEMINI.stream_type(Entry()).startswith("text/event-stream")
 

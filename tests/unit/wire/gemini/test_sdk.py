@@ -83,8 +83,8 @@ def test_a_stream_is_understood():
 
 
 def test_keep_alives_are_not_seen():
-    body = write_stream(events_of(ANSWER)).replace(b"\n\n", b"\n\n" + Gemini.keep_alive * 3)
-    assert len(stream(Gemini.keep_alive + body)) == len(stream(write_stream(events_of(ANSWER))))
+    body = write_stream(events_of(ANSWER)).replace(b"\n\n", b"\n\n" + Gemini().keep_alive * 3)
+    assert len(stream(Gemini().keep_alive + body)) == len(stream(write_stream(events_of(ANSWER))))
 
 
 def test_a_whole_answer_is_understood():

@@ -108,6 +108,7 @@ def test_a_rename_keeps_all_other_bytes() -> None:
         b'{"model":"dear","model":"m",' + MESSAGES + b"}",
         b'{"model":"m",' + MESSAGES + rb',"mode\u006c":"m"}',
         rb'{"\u006dodel":"m",' + MESSAGES + b"}",
+        b'{"model":"m",' + MESSAGES + rb',"\u004dodel":"dear"}',
         b'{"model":"dear",' + MESSAGES + rb',"\u006d\u006F\u0064\u0065\u006c":"m"}',
     ],
 )
@@ -306,7 +307,7 @@ def test_headers() -> None:
     assert OPENAI_CHAT.auth_headers("s") == [("authorization", "Bearer s")]
     assert OPENAI_CHAT.forward_headers({"openai-beta": "b", "cookie": "c"}) == [("openai-beta", "b")]
     assert OPENAI_CHAT.request_id_header("r") == ("x-request-id", "r")
-    assert OPENAI_CHAT.limit_headers(LimitState(300, 7, 1.5, 0.0)) == [
+    assert OPENAI_CHAT.limit_headers(LimitState(300, 7, 1.5, now_s=0.0)) == [
         ("x-ratelimit-limit-requests", "300"),
         ("x-ratelimit-remaining-requests", "7"),
         ("x-ratelimit-reset-requests", "1.500s"),

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.unit.wire.openai_chat.asked import asked
@@ -22,7 +23,7 @@ from trollproxy.chat import (
     Usage,
 )
 from trollproxy.errors import UpstreamBroken
-from trollproxy.wire.openai_chat.answers import read_usage
+from trollproxy.wire.openai_chat.usage import read_usage
 
 
 def read(message: Any = None, finish: str | None = "stop", **members: Any) -> Reply:
@@ -124,7 +125,7 @@ def test_a_plain_tier_is_none(tier: str | None) -> None:
 
 
 def usage(**members: Any) -> Usage | None:
-    return read_usage(json.dumps(members).encode())
+    return read_usage(msgspec.Raw(json.dumps(members)))
 
 
 def test_the_buckets_are_taken_apart() -> None:

@@ -104,7 +104,7 @@ def test_chunking_changes_nothing(data, reply):
     )
 )
 def test_usage_keeps_its_sums(usage):
-    again = read_usage(msgspec.json.encode(write_usage(usage)), b"")
+    again = read_usage(msgspec.Raw(msgspec.json.encode(write_usage(usage))), msgspec.Raw())
     assert again == Usage(
         uncached=usage.uncached,
         write_30m=usage.write_5m + usage.write_30m,
