@@ -71,7 +71,47 @@ PRICE_TABLES = (
         _id TEXT PRIMARY KEY, perMtokNusd TEXT NOT NULL, multiplierMicro INTEGER NOT NULL) STRICT""",
 )
 LOST_COSTS = ("ALTER TABLE request_logs ADD COLUMN lostCostNusd INTEGER NOT NULL DEFAULT 0",)
-SQLITE_STEPS = (ACCOUNTS, BOOKS, PRICE_TABLES, LOST_COSTS)
+# A charge's row in the log has the number of its entry in the ledger, whose indexes find both. A row without an entry
+# has a number below 0, and indexes of its own. Numbers are columns, since VACUUM gives out row ids anew; they grow, as
+# a table's end is where a row is put with the least work.
+FIRST_APART = -(10**14)
+ONE_NUMBER = (
+    "CREATE TABLE writers (_id TEXT PRIMARY KEY, seq INTEGER NOT NULL) STRICT",
+    """INSERT INTO writers SELECT writer, MAX(seq) FROM ledger WHERE writer IS NOT NULL AND seq IS NOT NULL
+        GROUP BY writer""",
+    "ALTER TABLE ledger RENAME TO former_ledger",
+    """CREATE TABLE ledger (
+        n INTEGER PRIMARY KEY, _id TEXT NOT NULL UNIQUE, type TEXT NOT NULL, username TEXT NOT NULL,
+        wallet TEXT NOT NULL, amount INTEGER NOT NULL, writer TEXT, seq INTEGER, note TEXT NOT NULL DEFAULT '',
+        state TEXT NOT NULL, createdAt REAL NOT NULL) STRICT""",
+    """INSERT INTO ledger (_id, type, username, wallet, amount, writer, seq, note, state, createdAt)
+        SELECT _id, type, username, wallet, amount, writer, seq, note, state, createdAt
+        FROM former_ledger ORDER BY rowid""",
+    "DROP TABLE former_ledger",
+    "CREATE INDEX ledger_user ON ledger (username, createdAt)",
+    "ALTER TABLE request_logs RENAME TO former_logs",
+    """CREATE TABLE request_logs (
+        n INTEGER PRIMARY KEY, _id TEXT NOT NULL, seq INTEGER NOT NULL, username TEXT NOT NULL, keyId TEXT NOT NULL,
+        friendKeyId TEXT, wallet TEXT NOT NULL, format TEXT NOT NULL, model TEXT NOT NULL, upstreamModel TEXT NOT NULL,
+        provider TEXT NOT NULL, upstreamKeyId TEXT NOT NULL, stream INTEGER NOT NULL, status INTEGER NOT NULL,
+        code TEXT NOT NULL, endedBy TEXT NOT NULL, usage TEXT NOT NULL, isEstimated INTEGER NOT NULL,
+        priceVersion TEXT NOT NULL, multiplierMicro INTEGER NOT NULL, costNusd INTEGER NOT NULL,
+        upstreamCostNusd INTEGER, lostCostNusd INTEGER NOT NULL DEFAULT 0, day TEXT NOT NULL, startedAtS REAL NOT NULL,
+        firstTokenMs REAL, durationMs REAL NOT NULL) STRICT""",
+    f"""INSERT INTO request_logs (
+            n, _id, seq, username, keyId, friendKeyId, wallet, format, model, upstreamModel, provider, upstreamKeyId,
+            stream, status, code, endedBy, usage, isEstimated, priceVersion, multiplierMicro, costNusd,
+            upstreamCostNusd, lostCostNusd, day, startedAtS, firstTokenMs, durationMs)
+        SELECT COALESCE((SELECT n FROM ledger WHERE _id = logs._id AND type = 'usage'), {FIRST_APART} + logs.rowid),
+            _id, seq, username, keyId, friendKeyId, wallet, format, model, upstreamModel, provider, upstreamKeyId,
+            stream, status, code, endedBy, usage, isEstimated, priceVersion, multiplierMicro, costNusd,
+            upstreamCostNusd, lostCostNusd, day, startedAtS, firstTokenMs, durationMs
+        FROM former_logs AS logs ORDER BY logs.rowid""",  # noqa: S608 -- own words
+    "DROP TABLE former_logs",
+    "CREATE UNIQUE INDEX request_logs_apart ON request_logs (_id) WHERE n < 0",
+    "CREATE INDEX request_logs_apart_user ON request_logs (username, startedAtS) WHERE n < 0",
+)
+SQLITE_STEPS = (ACCOUNTS, BOOKS, PRICE_TABLES, LOST_COSTS, ONE_NUMBER)
 
 
 class Index(msgspec.Struct, frozen=True):

@@ -39,7 +39,6 @@ from trollproxy.store.names import (
     unavailable,
 )
 from trollproxy.store.sqlite_rows import (
-    charge_from_row,
     client_key_from_row,
     client_key_to_row,
     friend_key_from_row,
@@ -51,6 +50,9 @@ from trollproxy.store.sqlite_rows import (
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 BUSY_TIMEOUT_MS = 4500  # below the deadline, so that a locked file says so itself
+MIGRATION_DEADLINE_S = 3600.0  # it rewrites tables that hold years of charges: some 10 s a million
+CACHE_KIB = 16 * 1024  # what a batch of many users changes, which else went to the log and back while it is written
+LOG_BYTES = 64 * 1024 * 1024  # a migration's log is as large as its tables; what is over this goes back to the disk
 STEPS_PER_LOOK = 10_000  # of SQLite's machine between two looks at the clock: well under a millisecond
 TAKEN = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY")
 
@@ -65,10 +67,17 @@ class Lane:
         self._deadline_s = deadline_s
         self._is_closing = False
 
+    async def open(self, deadline_s: float) -> None:
+        """Connect, which may take a migration, and so more than the deadline of a job."""
+        await self._run(lambda _: None, deadline_s)
+
     async def run(self, job: Job[T]) -> T:
-        deadline_s = time.monotonic() + self._deadline_s
+        return await self._run(job, self._deadline_s)
+
+    async def _run(self, job: Job[T], within_s: float) -> T:
+        deadline_s = time.monotonic() + within_s
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(within_s):
                 return await asyncio.get_running_loop().run_in_executor(self._executor, self._do, job, deadline_s)
         except sqlite3.IntegrityError as error:
             if error.sqlite_errorname not in TAKEN:
@@ -108,6 +117,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     migrate_sqlite(db)
     return db
 
@@ -145,8 +156,8 @@ class SqliteStore:
         self._reader = Lane("reader", lambda: connect_reader(self._path))
         self._auditor = Lane("auditor", lambda: connect_reader(self._path), deadline_s=AUDIT_DEADLINE_S)
         try:
-            await self._writer.run(lambda _: None)  # first: the reader cannot create the file
-            await self._reader.run(lambda _: None)
+            await self._writer.open(MIGRATION_DEADLINE_S)  # first: the reader cannot create the file
+            await self._reader.open(DEADLINE_S)
         except BaseException:
             for lane in (self._writer, self._reader, self._auditor):
                 lane.abandon()
@@ -236,14 +247,10 @@ class SqliteStore:
         await self._write(lambda db: sqlite_books.write_batch(db, batch))
 
     async def read_charge(self, request_id: str) -> Charge | None:
-        query = "SELECT * FROM request_logs WHERE _id = ?"
-        row = await self._read(lambda db: db.execute(query, (request_id,)).fetchone())
-        return charge_from_row(row) if row else None
+        return await self._read(lambda db: sqlite_books.read_charge(db, request_id))
 
     async def list_charges(self, username: str, *, limit: int = 100) -> list[Charge]:
-        query = "SELECT * FROM request_logs WHERE username = ? ORDER BY startedAtS DESC, seq DESC LIMIT ?"
-        rows = await self._read(lambda db: db.execute(query, (username, bounded(limit))).fetchall())
-        return [charge_from_row(row) for row in rows]
+        return await self._read(lambda db: sqlite_books.list_charges(db, username, limit=bounded(limit)))
 
     async def sum_ledger(self, username: str, wallet: str) -> int:
         return await self._read(lambda db: sqlite_books.sum_ledger(db, username, wallet=wallet))

@@ -32,8 +32,10 @@ def statement_from_row(row: sqlite3.Row) -> Statement:
 
 
 def page_charges(db: sqlite3.Connection, after: str, *, limit: int) -> list[Charge]:
-    query = "SELECT * FROM request_logs WHERE _id > ? ORDER BY _id LIMIT ?"
-    return [charge_from_row(row) for row in db.execute(query, (after, limit))]
+    query = """SELECT ledger._id AS id, logs.* FROM ledger CROSS JOIN request_logs AS logs USING (n)
+            WHERE ledger._id > :after
+        UNION ALL SELECT _id AS id, * FROM request_logs WHERE _id > :after AND n < 0 ORDER BY id LIMIT :limit"""
+    return [charge_from_row(row) for row in db.execute(query, {"after": after, "limit": limit})]
 
 
 def sum_upstream_costs(db: sqlite3.Connection, since_day: str) -> dict[tuple[str, str], int]:

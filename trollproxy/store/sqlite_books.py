@@ -6,8 +6,9 @@ ledger row that is new, which alone makes repetition, overlap and regrouping har
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import chain, count, islice
 from operator import attrgetter
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from trollproxy.errors import Forbidden, NotFound
 from trollproxy.policy.wallets import Balance, give, take
 from trollproxy.records import Batch, Charge, Credit, User
+from trollproxy.store.migrations import FIRST_APART
 from trollproxy.store.names import (
     APPLIED,
     CLIENT_KEYS,
@@ -29,69 +31,110 @@ from trollproxy.store.names import (
     ledger_conflict,
 )
 from trollproxy.store.sqlite_rows import (
-    INSERT_LOG,
+    INSERT_LOG_APART,
     INSERT_USAGE,
-    USAGE_COLUMNS,
     Row,
-    charge_to_values,
+    charge_from_row,
+    common_values,
     insert,
+    inserting_logs,
+    own_values,
     usage_to_values,
     user_to_row,
 )
-from trollproxy.store.tally import counter_id, group_by, sum_cost, sum_draw, sum_tokens, unique_charges
+from trollproxy.store.tally import chunks, counter_id, group_by, sum_cost, sum_draw, sum_tokens, unique_charges
 
-SLICE_ROWS = 25  # a fifth of a millisecond
+SLICE_ROWS = 25  # a tenth of a millisecond
+SET_BALANCE = """UPDATE usersNew SET credits = ?, refCredits = ?, creditsNew = ?, tokensUsed = tokensUsed + ?
+    WHERE username = ?"""
+Groups = dict[tuple[object, ...], list[Charge]]  # by their `common_values`
 _yield_core = getattr(os, "sched_yield", tuple)  # nothing where the system has no such call
 
 
 def write_batch(db: sqlite3.Connection, batch: Batch) -> None:
     charges = unique_charges(batch.charges)
-    insert_many(db, INSERT_LOG, map(charge_to_values, charges))
+    log_apart(db, [charge for charge in charges if not charge.username])
     fresh = post_usage(db, [charge for charge in charges if charge.username], writer=batch.writer)
-    for username, mine in group_by(fresh, attrgetter("username")).items():
-        balance = read_balance(db, username)
-        if isinstance(balance, Balance):
-            set_balance(db, username, balance=take(balance, sum_draw(mine)), tokens=sum_tokens(mine))
-            count_friends(db, mine)
-        else:
-            bury(db, mine, reason=balance)
+    count_friends(db, draw(db, fresh))
     touch_keys(db, batch.last_used)
 
 
-def insert_many(db: sqlite3.Connection, statement: str, rows: Iterator[Sequence[object]]) -> None:
+def change_many(db: sqlite3.Connection, statement: str, rows: Iterable[Sequence[object]]) -> None:
     """In slices: on a core that it shares with the event loop, this thread would else go on until the system's patience
     with it ends, which takes some milliseconds.
     """
-    while some := list(islice(rows, SLICE_ROWS)):
+    left = iter(rows)
+    while some := list(islice(left, SLICE_ROWS)):
         db.executemany(statement, some)
         _yield_core()
 
 
-def post_usage(db: sqlite3.Connection, charges: list[Charge], *, writer: str) -> list[Charge]:
-    """Write the charges' entries and return those that are new to the ledger. What is there must say the same.
+def log_apart(db: sqlite3.Connection, charges: Sequence[Charge]) -> None:
+    """Write the rows of charges that have no entry in the ledger, as nobody pays for them."""
+    if charges:
+        last = db.execute("SELECT MAX(n) FROM request_logs WHERE n < 0").fetchone()[0]
+        numbers = count(FIRST_APART if last is None else last + 1)
+        change_many(
+            db, INSERT_LOG_APART, ((*common_values(each), *own_values(each, next(numbers))) for each in charges)
+        )
 
-    An entry of this writer is found by its number, all of a batch at one look. An id that is taken all the same is on
-    an entry with other contents, which undoes the transaction.
+
+def write_logs(db: sqlite3.Connection, groups: Groups, first: int) -> None:
+    """Write the charges' rows in the log, numbered in the order of the groups."""
+    numbers = count(first)
+    for common, group in groups.items():
+        for some in chunks(group, SLICE_ROWS):
+            own = chain.from_iterable(map(own_values, some, numbers))
+            db.execute(inserting_logs(len(some)), (*common, *own))
+            _yield_core()
+
+
+def post_usage(db: sqlite3.Connection, charges: Sequence[Charge], *, writer: str) -> list[Charge]:
+    """Write the charges' entries and their rows in the log, and return those that are new to the ledger.
+
+    What is there must say the same. Only up to its last number can a writer have entries; an id that is taken beyond is
+    on an entry with other contents, which undoes the transaction.
     """
-    if not charges:
-        return charges
-    query = "SELECT _id FROM ledger WHERE writer = ? AND seq BETWEEN ? AND ?"
-    stored = {row["_id"] for row in db.execute(query, (writer, charges[0].seq, charges[-1].seq))}
-    fresh = charges
-    if stored:
-        fresh = [charge for charge in charges if charge.request_id not in stored]
-        require_same(db, [charge for charge in charges if charge.request_id in stored], writer)
-    try:
-        insert_many(db, INSERT_USAGE, (usage_to_values(charge, writer) for charge in fresh))
-    except sqlite3.IntegrityError:
-        require_same(db, fresh, writer)
-        raise
+    last = read_last_seq(db, writer)
+    stored = find_entries(db, [charge.request_id for charge in charges if charge.seq <= last])
+    require_same(db, [charge for charge in charges if charge.request_id in stored], writer)
+    groups = group_alike(charge for charge in charges if charge.request_id not in stored)
+    fresh = list(chain.from_iterable(groups.values()))
+    if fresh:
+        first = next_number(db)
+        try:
+            change_many(db, INSERT_USAGE, map(partial(usage_to_values, writer=writer), fresh, count(first)))
+        except sqlite3.IntegrityError:
+            require_same(db, fresh, writer)
+            raise
+        write_logs(db, groups, first)
+        set_last_seq(db, writer, max(last, charges[-1].seq))
     return fresh
+
+
+def group_alike(charges: Iterable[Charge]) -> Groups:
+    groups: Groups = {}
+    for charge in charges:
+        groups.setdefault(common_values(charge), []).append(charge)
+    return groups
+
+
+def find_entries(db: sqlite3.Connection, ids: Sequence[str]) -> set[str]:
+    """Which of these ids are in the ledger."""
+    query = "SELECT _id FROM ledger WHERE _id IN (SELECT value FROM json_each(?))"
+    return {row["_id"] for row in db.execute(query, (encode(ids),))} if ids else set()
+
+
+def next_number(db: sqlite3.Connection) -> int:
+    """The first that neither the ledger nor the log has."""
+    query = "SELECT MAX(COALESCE((SELECT MAX(n) FROM ledger), 0), COALESCE((SELECT MAX(n) FROM request_logs), 0)) + 1"
+    return int(db.execute(query).fetchone()[0])
 
 
 def require_same(db: sqlite3.Connection, charges: Sequence[Charge], writer: str) -> None:
     for charge in charges:
-        require_same_entry(db, dict(zip(USAGE_COLUMNS, usage_to_values(charge, writer), strict=True)))
+        entry: Row = {"_id": charge.request_id, "type": "usage", "username": charge.username, "wallet": charge.wallet}
+        require_same_entry(db, entry | {"amount": -charge.cost_nusd, "writer": writer, "seq": charge.seq})
 
 
 def require_same_entry(db: sqlite3.Connection, row: Row) -> None:
@@ -110,30 +153,46 @@ def post(db: sqlite3.Connection, row: Row) -> bool:
     return is_new
 
 
-def read_balance(db: sqlite3.Connection, username: str) -> Balance | str:
-    """What the user has, or why nobody can pay from it."""
-    query = "SELECT migration, credits, refCredits, creditsNew FROM usersNew WHERE username = ?"
-    row = db.execute(query, (username,)).fetchone()
-    if row is None:
-        return UNKNOWN_USER
+def draw(db: sqlite3.Connection, charges: Sequence[Charge]) -> list[Charge]:
+    """Take each user's charges off the balance and return them; those that nobody can pay are set aside."""
+    groups = group_by(charges, attrgetter("username"))
+    balances = read_balances(db, list(groups))
+    changes: list[tuple[object, ...]] = []
+    paid: list[Charge] = []
+    for username, mine in groups.items():
+        balance = balances.get(username, UNKNOWN_USER)
+        if isinstance(balance, Balance):
+            changes.append(balance_to_values(username, take(balance, sum_draw(mine)), tokens=sum_tokens(mine)))
+            paid += mine
+        else:
+            bury(db, mine, reason=balance)
+    change_many(db, SET_BALANCE, changes)
+    return paid
+
+
+def read_balances(db: sqlite3.Connection, usernames: Sequence[str]) -> dict[str, Balance | str]:
+    """What those that there are have, or why nobody can pay from it."""
+    query = """SELECT username, migration, credits, refCredits, creditsNew FROM usersNew
+        WHERE username IN (SELECT value FROM json_each(?))"""
+    return {row["username"]: balance_from_row(row) for row in db.execute(query, (encode(usernames),))}
+
+
+def balance_from_row(row: sqlite3.Row) -> Balance | str:
     if not row["migration"]:
         return UNMIGRATED_USER
     return Balance(credits_nusd=row["credits"], ref_credits_nusd=row["refCredits"], credits_new_nusd=row["creditsNew"])
 
 
-def set_balance(db: sqlite3.Connection, username: str, *, balance: Balance, tokens: int) -> None:
-    row = {**msgspec.structs.asdict(balance), "tokens": tokens, "username": username}
-    db.execute(
-        """UPDATE usersNew SET credits = :credits_nusd, refCredits = :ref_credits_nusd, creditsNew = :credits_new_nusd,
-           tokensUsed = tokensUsed + :tokens WHERE username = :username""",
-        row,
-    )
+def balance_to_values(username: str, balance: Balance, *, tokens: int) -> tuple[object, ...]:
+    """For `SET_BALANCE`."""
+    return (*msgspec.structs.astuple(balance), tokens, username)
 
 
 def count_friends(db: sqlite3.Connection, charges: Sequence[Charge]) -> None:
-    for key_id, mine in group_by(charges, attrgetter("friend_key_id")).items():
+    lent = [charge for charge in charges if charge.friend_key_id]
+    for key_id, mine in group_by(lent, attrgetter("friend_key_id")).items():
         db.execute("UPDATE friend_keys SET totalSpent = totalSpent + ? WHERE keyId = ?", (sum_cost(mine), key_id))
-    for name, mine in group_by(charges, counter_id).items():
+    for name, mine in group_by(lent, counter_id).items():
         row = {"_id": name, "keyId": mine[0].friend_key_id, "day": mine[0].day, "model": mine[0].model, "spent": 0}
         insert(db, FRIEND_SPEND, row=row, known_by="_id")
         db.execute("UPDATE friend_spend SET spent = spent + ? WHERE _id = ?", (sum_cost(mine), name))
@@ -143,8 +202,8 @@ def bury(db: sqlite3.Connection, charges: Sequence[Charge], *, reason: str) -> N
     """Set aside what nobody can pay. The entry stays, marked, so that a repetition finds it done."""
     for charge in charges:
         db.execute("UPDATE ledger SET state = ? WHERE _id = ?", (DEAD, charge.request_id))
-        text = msgspec.json.encode(charge).decode()
-        insert(db, DEAD_LETTERS, row={"_id": charge.request_id, "reason": reason, "charge": text}, known_by="_id")
+        row = {"_id": charge.request_id, "reason": reason, "charge": encode(charge)}
+        insert(db, DEAD_LETTERS, row=row, known_by="_id")
 
 
 def touch_keys(db: sqlite3.Connection, last_used: dict[str, float]) -> None:
@@ -154,14 +213,14 @@ def touch_keys(db: sqlite3.Connection, last_used: dict[str, float]) -> None:
 
 
 def apply_credit(db: sqlite3.Connection, credit: Credit) -> bool:
-    balance = read_balance(db, credit.username)
-    if balance == UNKNOWN_USER:
+    balance = read_balances(db, [credit.username]).get(credit.username)
+    if balance is None:
         raise NotFound("There is no such user.")
     if not isinstance(balance, Balance):
         raise Forbidden("This account's balance has to be migrated first.", code="migration_required")
     if not post(db, credit_to_row(credit)):
         return False
-    set_balance(db, credit.username, balance=give(balance, credit), tokens=0)
+    db.execute(SET_BALANCE, balance_to_values(credit.username, give(balance, credit), tokens=0))
     return True
 
 
@@ -190,10 +249,35 @@ def open_account(db: sqlite3.Connection, user: User) -> None:
             insert(db, LEDGER, row=entry)
 
 
+def encode(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def sum_ledger(db: sqlite3.Connection, username: str, *, wallet: str) -> int:
     query = "SELECT COALESCE(SUM(amount), 0) FROM ledger WHERE username = ? AND wallet = ? AND state = ?"
     return int(db.execute(query, (username, wallet, APPLIED)).fetchone()[0])
 
 
 def read_last_seq(db: sqlite3.Connection, writer: str) -> int:
-    return int(db.execute("SELECT COALESCE(MAX(seq), 0) FROM ledger WHERE writer = ?", (writer,)).fetchone()[0])
+    row = db.execute("SELECT seq FROM writers WHERE _id = ?", (writer,)).fetchone()
+    return int(row["seq"]) if row else 0
+
+
+def set_last_seq(db: sqlite3.Connection, writer: str, seq: int) -> None:
+    query = "INSERT INTO writers VALUES (?, ?) ON CONFLICT (_id) DO UPDATE SET seq = excluded.seq"
+    db.execute(query, (writer, seq))
+
+
+def read_charge(db: sqlite3.Connection, request_id: str) -> Charge | None:
+    query = """SELECT * FROM request_logs WHERE n = (SELECT n FROM ledger WHERE _id = :id)
+        UNION ALL SELECT * FROM request_logs WHERE _id = :id AND n < 0 LIMIT 1"""
+    row = db.execute(query, {"id": request_id}).fetchone()
+    return charge_from_row(row) if row else None
+
+
+def list_charges(db: sqlite3.Connection, username: str, *, limit: int) -> list[Charge]:
+    query = """SELECT ledger.createdAt AS at, logs.* FROM ledger CROSS JOIN request_logs AS logs USING (n)
+            WHERE ledger.username = :username
+        UNION ALL SELECT startedAtS AS at, * FROM request_logs WHERE username = :username AND n < 0
+        ORDER BY at DESC, seq DESC LIMIT :limit"""
+    return [charge_from_row(row) for row in db.execute(query, {"username": username, "limit": limit})]

@@ -5,17 +5,16 @@ has no column here (the seeds' plain keys) is the business of whoever reads it.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
+from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
 
 from trollproxy.records import Charge, ClientKey, FriendKey, Price, Role, Tier, User
 from trollproxy.store.names import (
-    APPLIED,
     CHARGE_FIELDS,
-    LEDGER,
-    REQUEST_LOGS,
     charge_from_stored,
     limits_from_stored,
     limits_to_stored,
@@ -38,12 +37,35 @@ def inserting(table: str, columns: Iterable[str], known_by: str | None = None) -
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places}){leave}"  # noqa: S608 -- own words
 
 
-USAGE_COLUMNS = ("_id", "type", "username", "wallet", "amount", "writer", "seq", "state", "createdAt")
-# These two have most of the writing; what stays the same is put together once.
-INSERT_LOG = inserting(REQUEST_LOGS, CHARGE_FIELDS.values(), known_by="_id")
-INSERT_USAGE = inserting(LEDGER, USAGE_COLUMNS)
-_USAGE = list(CHARGE_FIELDS).index("usage")
+# What many charges of a batch have in common is bound once for several rows: most of it is text, which is dear.
+COMMON = (
+    "wallet", "format", "model", "upstream_model", "provider", "upstream_key_id", "stream", "status", "code",
+    "ended_by", "is_estimated", "price_version", "multiplier_micro", "day",
+)  # fmt: skip
+OWN = (
+    "request_id", "seq", "username", "key_id", "friend_key_id", "usage", "cost_nusd", "upstream_cost_nusd",
+    "lost_cost_nusd", "started_at_s", "first_token_ms", "duration_ms",
+)  # fmt: skip
+OPTIONAL = {"friend_key_id", "upstream_cost_nusd", "first_token_ms"}
+INSERT_USAGE = """INSERT INTO ledger (_id, type, username, wallet, amount, writer, seq, state, createdAt, n)
+    VALUES (?, 'usage', ?, ?, ?, ?, ?, 'applied', ?, ?)"""
+common_values: Callable[[Charge], tuple[Any, ...]] = attrgetter(*COMMON)
 _encode = msgspec.json.Encoder().encode
+
+
+@cache
+def inserting_logs(count: int) -> str:
+    """The statement for so many rows of the log: the `common_values` of all, then the `own_values` of each."""
+    columns = ", ".join([*(CHARGE_FIELDS[name] for name in (*COMMON, *OWN)), "n"])
+    common = [f"?{place}" for place in range(1, len(COMMON) + 1)]
+    own = ["NULLIF(?, '')" if name in OPTIONAL else "?" for name in OWN]
+    row = ", ".join([*common, *own, "?"])  # without a number it is the place behind the last
+    values = ", ".join([f"({row})"] * count)
+    return f"INSERT INTO request_logs ({columns}) VALUES {values}"  # noqa: S608 -- own words
+
+
+# By single rows: SQLite keeps what several of them change in an index until it knows that none of them fails.
+INSERT_LOG_APART = f"{inserting_logs(1)} ON CONFLICT (_id) WHERE n < 0 DO NOTHING"
 
 
 def insert(db: sqlite3.Connection, table: str, *, row: Row, known_by: str | None = None) -> bool:
@@ -140,25 +162,37 @@ def friend_key_from_row(row: sqlite3.Row) -> FriendKey:
     )
 
 
-def charge_to_values(charge: Charge) -> list[Any]:
-    """In the order of `INSERT_LOG`."""
-    values = list(msgspec.structs.astuple(charge))
-    values[_USAGE] = _encode(charge.usage).decode()
-    return values
-
-
-def usage_to_values(charge: Charge, writer: str) -> tuple[Any, ...]:
-    """The charge's entry in the ledger, in the order of `USAGE_COLUMNS`."""
+def own_values(charge: Charge, number: int) -> tuple[Any, ...]:
+    """None goes as an empty text: sqlite3 takes ten times as long over a None as over others."""
+    upstream_cost, first_token = charge.upstream_cost_nusd, charge.first_token_ms
     return (
         charge.request_id,
-        "usage",
+        charge.seq,
+        charge.username,
+        charge.key_id,
+        charge.friend_key_id or "",
+        _encode(charge.usage).decode(),
+        charge.cost_nusd,
+        "" if upstream_cost is None else upstream_cost,
+        charge.lost_cost_nusd,
+        charge.started_at_s,
+        "" if first_token is None else first_token,
+        charge.duration_ms,
+        number,
+    )
+
+
+def usage_to_values(charge: Charge, number: int, *, writer: str) -> tuple[Any, ...]:
+    """The charge's entry in the ledger, for `INSERT_USAGE`."""
+    return (
+        charge.request_id,
         charge.username,
         charge.wallet,
         -charge.cost_nusd,
         writer,
         charge.seq,
-        APPLIED,
         charge.started_at_s,
+        number,
     )
 
 
