@@ -47,8 +47,6 @@ OWN = (
     "lost_cost_nusd", "started_at_s", "first_token_ms", "duration_ms",
 )  # fmt: skip
 OPTIONAL = {"friend_key_id", "upstream_cost_nusd", "first_token_ms"}
-INSERT_USAGE = """INSERT INTO ledger (_id, type, username, wallet, amount, writer, seq, state, createdAt, n)
-    VALUES (?, 'usage', ?, ?, ?, ?, ?, 'applied', ?, ?)"""
 common_values: Callable[[Charge], tuple[Any, ...]] = attrgetter(*COMMON)
 _encode = msgspec.json.Encoder().encode
 
@@ -62,6 +60,17 @@ def inserting_logs(count: int) -> str:
     row = ", ".join([*common, *own, "?"])  # without a number it is the place behind the last
     values = ", ".join([f"({row})"] * count)
     return f"INSERT INTO request_logs ({columns}) VALUES {values}"  # noqa: S608 -- own words
+
+
+@cache
+def inserting_usage(count: int) -> str:
+    """The statement for so many entries of charges: the writer, then the `usage_to_values` of each.
+
+    OR FAIL: the transaction is undone in any case, so SQLite need not keep what it takes to undo the statement alone.
+    """
+    values = ", ".join(["(?1, ?, 'usage', ?, ?, ?, ?, 'applied', ?, ?)"] * count)
+    columns = "writer, _id, type, username, wallet, amount, seq, state, createdAt, n"
+    return f"INSERT OR FAIL INTO ledger ({columns}) VALUES {values}"  # noqa: S608 -- own words
 
 
 # By single rows: SQLite keeps what several of them change in an index until it knows that none of them fails.
@@ -182,14 +191,13 @@ def own_values(charge: Charge, number: int) -> tuple[Any, ...]:
     )
 
 
-def usage_to_values(charge: Charge, number: int, *, writer: str) -> tuple[Any, ...]:
-    """The charge's entry in the ledger, for `INSERT_USAGE`."""
+def usage_to_values(charge: Charge, number: int) -> tuple[Any, ...]:
+    """The charge's entry in the ledger, for `inserting_usage`."""
     return (
         charge.request_id,
         charge.username,
         charge.wallet,
         -charge.cost_nusd,
-        writer,
         charge.seq,
         charge.started_at_s,
         number,
