@@ -7,9 +7,11 @@ a small number is.
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import get_args
 
 from trollproxy.chat.counts import input_tokens, output_tokens
 from trollproxy.gateway.exchange import Attempt, Exchange
+from trollproxy.policy.echoes import Source
 from trollproxy.policy.pricing import usd
 from trollproxy.telemetry.lines import stamp
 from trollproxy.telemetry.logs import LineFormat, json_value, text_value
@@ -42,6 +44,7 @@ class AccessLog:
         is_text = line_format == "text"
         self._line, self._parties_line = (_TEXT, _TEXT_PARTIES) if is_text else (_JSON, _JSON_PARTIES)
         self._quote = text_value if is_text else json_value
+        self._sources = {word: self._quote(word) for word in get_args(Source)}
         self._parties = lru_cache(MAX_KNOWN)(self._told_parties)
         self._write = write
 
@@ -67,7 +70,7 @@ class AccessLog:
             parties,
             input_tokens(usage) if usage is not None else _NULL,
             output_tokens(usage) if usage is not None else _NULL,
-            self._quote(cached) if cached is not None else _NULL,
+            self._sources[cached] if cached is not None else _NULL,
             usd(exchange.cost_nusd),
             duration_s * 1000,
             self._quote(" ".join([_told(attempt) for attempt in attempts])) if len(attempts) > 1 else _NULL,
