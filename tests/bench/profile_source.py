@@ -48,7 +48,7 @@ AREAS = {
 }
 THREAD = re.compile(r"^thread \(\w+\)(?:: (?P<name>.*))?$")
 # py-spy does not see on every kernel that a thread sleeps: what waits for work is told by where it stands.
-_WAITS = r"_worker \(concurrent/futures/|Condition\.wait \(threading|_Waiting\.take \("
+_WAITS = r"_worker \(concurrent/futures/|Condition\.wait \(threading|Waiting\.take \("
 RESTING = re.compile(rf"^thread (?!.*: MainThread).*;(?:{_WAITS})[^;]*$")
 OURS = re.compile(r"\((?:.*/)?(?:trollproxy/(?P<package>\w+)|(?P<library>aiohttp))[/.]")
 
