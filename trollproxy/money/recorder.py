@@ -55,6 +55,11 @@ class Recorder(UsageSink):
         return len(self._refused)
 
     @property
+    def added(self) -> int:
+        """Charges that are put down at the end of this turn."""
+        return len(self._added)
+
+    @property
     def unsettled(self) -> int:
         """Intents whose charge is not in the journal."""
         return len(self._open)

@@ -73,7 +73,7 @@ class Writer:
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._is_closing = False
-        self.queued = 0  # charges of this run that wait for the store
+        self._queued = 0  # charges of this run that were put down and are not in the store
         self.failures = 0
         self.last_on_ledger = 0  # the highest number that the store has confirmed to this process
         self._set_aside: set[str] = set()  # a few in the life of a process: each is a bug or damage
@@ -84,6 +84,11 @@ class Writer:
     def journal_id(self) -> str:
         """Under which name this writer's numbers are in the store."""
         return self._journal.id
+
+    @property
+    def queued(self) -> int:
+        """Charges of this run that wait for the store."""
+        return self._queued + self._recorder.added
 
     @property
     def set_aside(self) -> int:
@@ -151,7 +156,7 @@ class Writer:
             yield
 
     def _count(self) -> None:
-        self.queued += 1
+        self._queued += 1
         if not self._policy.interval_s or len(self._recorder.fresh) >= FLUSH_EARLY:
             self._wake.set()
 
@@ -187,7 +192,7 @@ class Writer:
             await self._prices.write()
             await self._write_with_dates(charges)
             self._policy.at("after_flush")
-            self.queued -= sum([charge.seq > self._began_at for charge in charges])
+            self._queued -= sum([charge.seq > self._began_at for charge in charges])
             self._books.charges_flushed(charges)
             self._advance(read_to)
 

@@ -47,18 +47,19 @@ class Waiting:
         self._is_there.set()
 
     def take(self) -> list[Line]:
-        """The next ones, as soon as there are any; none where the queue was closed and is empty.
+        """The next ones; none where the queue was closed and is empty.
 
-        Where there are few they are let gather: each waking of the thread that writes takes the event loop's turn.
+        After a few others they are let gather, since each waking of the thread that writes takes the event loop's turn; a
+        line that comes alone goes at once.
         """
         lines = self._lines
+        if len(lines) < MAX_LINES_PER_WRITE:
+            self._is_closing.wait(GATHER_S)
         while not lines and not self._is_closing.is_set():
             self._is_there.clear()
             self._is_told = False
             if not lines and not self._is_closing.is_set():  # what came just before told of itself in vain
                 self._is_there.wait()
-        if len(lines) < MAX_LINES_PER_WRITE:
-            self._is_closing.wait(GATHER_S)
         return [lines.popleft() for _ in range(min(len(lines), MAX_LINES_PER_WRITE))]
 
 

@@ -83,6 +83,17 @@ def test_a_charge_is_handed_over_once_it_is_down() -> None:
     assert (loop.fresh, loop.heard, loop.recorder.unsettled) == ([2, 3], [3, 3], 0)
 
 
+def test_a_charge_is_seen_to_wait_from_the_moment_that_it_is_made() -> None:
+    """Who looks between two calls of a turn must not take the books for complete."""
+    loop = Loop()
+    loop.intend(1)
+    loop.end_turn()
+    loop.record(1)
+    assert (loop.recorder.added, loop.heard) == (1, [])
+    loop.end_turn()
+    assert (loop.recorder.added, loop.heard) == (0, [2])
+
+
 def test_who_flushes_does_not_wait_for_the_end_of_the_turn() -> None:
     loop = Loop()
     loop.intend(1)
