@@ -49,8 +49,8 @@ class Waiting:
     def take(self) -> list[Line]:
         """The next ones; none where the queue was closed and is empty.
 
-        After a few others they are let gather, since each waking of the thread that writes takes the event loop's turn; a
-        line that comes alone goes at once.
+        After others they are let gather, since each waking of the thread that writes takes the event loop's turn; a line
+        that comes alone goes at once.
         """
         lines = self._lines
         if len(lines) < MAX_LINES_PER_WRITE:
