@@ -49,7 +49,7 @@ class Waiting:
     def take(self) -> list[Line]:
         """The next ones; none where the queue was closed and is empty.
 
-        After others they are let gather, since each waking of the thread that writes takes the event loop's turn; a line
+        After others they are let gather, since each waking of the thread that writes takes the event loop's turn; one
         that comes alone goes at once.
         """
         lines = self._lines
