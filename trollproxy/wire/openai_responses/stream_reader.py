@@ -4,7 +4,7 @@ Parts are told apart by the item they are in and their place in it. Whatever a `
 from there: some providers send no deltas, or lose the first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -263,7 +263,7 @@ class ResponsesReader:
             return events
         events += _reach(part, whole.text)
         if isinstance(whole, Text):
-            events += _cite(part, whole.citations)
+            events += _cite(part, _untold(part, whole.citations))
             events += _score(part, content.logprobs) if content.logprobs and not part.has_scores else []
         part.is_ended = True
         return [*events, PartEnded(index=part.index)]
@@ -323,12 +323,22 @@ def _think(part: _Open, told: _Event, text: str) -> list[StreamEvent]:
     return _grow(part, border + text)
 
 
-def _cite(part: _Open, citations: tuple[Citation, ...]) -> list[StreamEvent]:
+def _cite(part: _Open, citations: Sequence[Citation]) -> list[StreamEvent]:
     if not isinstance(part.part, Text) or part.is_ended:
         return []
-    new = [citation for citation in citations if citation not in part.citations]
-    part.citations += new
-    return [PartCited(index=part.index, citation=citation) for citation in new]
+    part.citations += citations
+    return [PartCited(index=part.index, citation=citation) for citation in citations]
+
+
+def _untold(part: _Open, citations: Sequence[Citation]) -> list[Citation]:
+    """Those of a whole part that did not come one by one before. One may be there twice."""
+    told, new = part.citations[:], []
+    for citation in citations:
+        if citation in told:
+            told.remove(citation)
+        else:
+            new.append(citation)
+    return new
 
 
 def _score(part: _Open, told: list[Likelihood]) -> list[StreamEvent]:

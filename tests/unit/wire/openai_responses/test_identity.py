@@ -4,12 +4,25 @@ import json
 from contextlib import suppress
 
 import msgspec
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.wire.openai_responses.talk import ENTRY, TONGUE, asked, read_stream, write_stream
 from tests.unit.wire.strategies import BASE64, JSON, WORDS, Dialect, chunked, replies, requests, usages
-from trollproxy.chat import Feature, PartStarted, Reasoning, Request, State, Usage, collect, events_of
+from trollproxy.chat import (
+    Choice,
+    Citation,
+    Feature,
+    PartStarted,
+    Reasoning,
+    Reply,
+    Request,
+    State,
+    Text,
+    Usage,
+    collect,
+    events_of,
+)
 from trollproxy.errors import GatewayError, InvalidRequest
 from trollproxy.wire.format import Target
 from trollproxy.wire.openai_responses.sealed import open_sealed, seal_signature, seal_thought
@@ -83,7 +96,17 @@ def test_replies(reply, tier):
     assert TONGUE.read_reply(TONGUE.write_reply(whole, asked()), asked()) == whole
 
 
+CITED = Citation(url="https://example.com/a", title="a", start=0, end=1)
+CITED_TWICE = Reply(
+    reply_id="resp_a",
+    model="m",
+    choices=(Choice(parts=(Text(text="a", citations=(CITED, CITED)),), finish="stop"),),
+    usage=Usage(),
+)
+
+
 @given(replies(ANSWERING))
+@example(CITED_TWICE)
 def test_streams(reply):
     reply = msgspec.structs.replace(reply, model="named-by-client")
     assert collect(read_stream(write_stream(events_of(reply)))) == reply
