@@ -41,7 +41,7 @@ from trollproxy.store.sqlite_rows import (
     usage_to_values,
     user_to_row,
 )
-from trollproxy.store.tally import chunks, counter_id, group_by, sum_cost, sum_draw, sum_tokens, unique_charges
+from trollproxy.store.tally import counter_id, group_by, slices, sum_cost, sum_draw, sum_tokens, unique_charges
 
 SLICE_ROWS = 128  # half a millisecond; with a quarter of them charges come faster than they are written, on a busy core
 SET_BALANCE = """UPDATE usersNew SET credits = ?, refCredits = ?, creditsNew = ?, tokensUsed = tokensUsed + ?
@@ -82,7 +82,7 @@ def write_logs(db: sqlite3.Connection, groups: Groups, first: int) -> None:
     """Write the charges' rows in the log, numbered in the order of the groups."""
     numbers = count(first)
     for common, group in groups.items():
-        for some in chunks(group, SLICE_ROWS):
+        for some in slices(group, SLICE_ROWS):
             own = chain.from_iterable(map(own_values, some, numbers))
             db.execute(inserting_logs(len(some)), (*common, *own))
             _yield_core()
@@ -93,7 +93,7 @@ def write_entries(db: sqlite3.Connection, charges: Sequence[Charge], first: int,
     for the interpreter, which on a busy core takes longer than the statement.
     """
     numbers = count(first)
-    for some in chunks(charges, SLICE_ROWS):
+    for some in slices(charges, SLICE_ROWS):
         own = chain.from_iterable(map(usage_to_values, some, numbers))
         db.execute(inserting_usage(len(some)), (writer, *own))
         _yield_core()

@@ -51,7 +51,7 @@ common_values: Callable[[Charge], tuple[Any, ...]] = attrgetter(*COMMON)
 _encode = msgspec.json.Encoder().encode
 
 
-@cache
+@cache  # `tally.slices` asks for eight sizes, which sqlite3 keeps prepared
 def inserting_logs(count: int) -> str:
     """The statement for so many rows of the log: the `common_values` of all, then the `own_values` of each."""
     columns = ", ".join([*(CHARGE_FIELDS[name] for name in (*COMMON, *OWN)), "n"])
@@ -62,7 +62,7 @@ def inserting_logs(count: int) -> str:
     return f"INSERT INTO request_logs ({columns}) VALUES {values}"  # noqa: S608 -- own words
 
 
-@cache
+@cache  # as above
 def inserting_usage(count: int) -> str:
     """The statement for so many entries of charges: the writer, then the `usage_to_values` of each.
 

@@ -59,5 +59,14 @@ def counter_id(charge: Charge) -> str | None:
     return f"{charge.friend_key_id}|{charge.day}|{model}"
 
 
+def slices(items: Sequence[T], most: int) -> Iterable[Sequence[T]]:
+    """All of them, in pieces whose sizes are powers of two up to `most`, which is one: so there are few sizes."""
+    start = 0
+    while left := len(items) - start:
+        size = min(most, 1 << (left.bit_length() - 1))
+        yield items[start : start + size]
+        start += size
+
+
 def chunks(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
